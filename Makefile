@@ -1,0 +1,51 @@
+# One command for each thing. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help packages setup check test demo demo-stop dev bench format docs lock clean
+
+BIN := .venv/bin
+ARGS ?=
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.filled ## packages, .venv and daemons; quick when nothing changed
+	@scripts/venv link
+	@scripts/host daemons
+
+packages:
+	@scripts/host packages
+
+.venv/.filled: requirements-dev.txt pyproject.toml scripts/venv | packages
+	@scripts/venv
+
+check: .venv/.filled ## format, lint, types, import contracts, budgets, docs
+	@scripts/check
+
+test: setup ## the tests; some of them: make test ARGS="tests/unit -k ports"
+	@scripts/test $(ARGS)
+
+demo: setup ## a virtual machine and a container, each serving a page
+	@$(BIN)/python scripts/demo
+
+demo-stop: ## remove all that the demo made
+	@$(BIN)/python scripts/demo stop
+
+dev: setup ## hyper in the foreground, with its data in the demo's place
+	@$(BIN)/python scripts/demo serve
+
+bench: setup ## measure against the bare tools
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+format: .venv/.filled ## put sources into the form that check asks for
+	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/ruff format --quiet
+
+docs: .venv/.filled ## draw the parts of the documentation that the code knows best
+	@$(BIN)/python scripts/docs
+
+lock: .venv/.filled ## resolve pyproject.toml into the lock files again
+	@scripts/lock
+
+clean: ## remove what was built here; machines and data stay
+	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
