@@ -1,0 +1,1 @@
+"""What both services stand on; knows no machine, node or image."""

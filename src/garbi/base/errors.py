@@ -1,0 +1,169 @@
+"""Every error that a user can meet, in one tree.
+
+GarbiError
+├── FinalError                      asking again changes nothing
+│   ├── InvalidField         422    a field of the request is not allowed
+│   │   ├── UnknownImage     422    ... it names an image that is not here
+│   │   ├── UnknownType      422    ... it names a driver that does not exist
+│   │   ├── ImageRejected    422    ... the content is corrupt, hostile or not of the declared type
+│   │   └── DigestMismatch   422    ... the content is not what its sha256 says
+│   ├── UnknownFilter        400    a list was asked for by a field that it does not have
+│   ├── MalformedRequest     400    the request cannot be read: its body is not JSON, a header is not what it should be
+│   ├── MethodNotAllowed     405    the path exists, but not for this method
+│   ├── UnsupportedMedia     415    the body is of another media type than the one that is read here
+│   ├── RefusedRequest       403    the request comes from where none is accepted (a browser's page, another host name)
+│   ├── NotFound             404    no machine, image or path of that name
+│   ├── Conflict             409    the request and the present state exclude each other
+│   │   ├── AlreadyExists    409    ... the id or name is taken
+│   │   ├── AlreadyInState   409    ... a start of what runs, a stop of what is stopped
+│   │   ├── PortTaken        409    ... the port belongs to somebody, who is named
+│   │   ├── CapacityExceeded 409    ... the host does not have that much left
+│   │   ├── ImageInUse       409    ... machines were made from the image, they are named
+│   │   ├── AbilityMissing   409    ... this driver cannot do that
+│   │   └── DataDirLocked    409    ... another agent works on this data directory
+│   ├── ContentTooLarge      413    the body is larger than allowed
+│   ├── NoSpace              507    the disk is full; nothing was changed
+│   └── DriverFailed         500    the hypervisor or engine refused, in its own words
+└── TemporaryError                  the same request may succeed later
+    ├── DriverUnavailable    503    the daemon behind a driver does not answer or is not installed
+    ├── Busy                 503    the host is working on what excludes this
+    └── ServerUnreachable    503    no answer from the service (raised by clients)
+
+Each class has a stable `code`, which is part of the contract, and an HTTP status; `garbi.base.problem` turns an error into
+RFC 9457 problem details. A library's exception is converted where the library is called, never further up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class GarbiError(Exception):
+    """An error with a stable code. `detail` is one sentence for the user; `extra` holds further members of the answer."""
+
+    code: ClassVar[str] = "internal-error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    temporary: ClassVar[bool] = False
+
+    def __init__(self, detail: str, /, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class FinalError(GarbiError):
+    """Asking again changes nothing."""
+
+
+class TemporaryError(GarbiError):
+    """The same request may succeed later."""
+
+    temporary = True
+
+
+class InvalidField(FinalError):
+    """A field is not allowed. `field` names it, `allowed` says what would be."""
+
+    code, status, title = "invalid-field", 422, "Invalid field"
+
+    def __init__(self, field: str, detail: str, allowed: Any = None, **extra: Any) -> None:
+        super().__init__(detail, field=field, **({} if allowed is None else {"allowed": allowed}), **extra)
+
+
+class UnknownImage(InvalidField):
+    code, title = "unknown-image", "Unknown image"
+
+
+class UnknownType(InvalidField):
+    code, title = "unknown-type", "Unknown machine type"
+
+
+class ImageRejected(InvalidField):
+    code, title = "image-rejected", "Image rejected"
+
+
+class DigestMismatch(InvalidField):
+    code, title = "digest-mismatch", "Digest mismatch"
+
+
+class UnknownFilter(FinalError):
+    code, status, title = "unknown-filter", 400, "Unknown filter"
+
+
+class MalformedRequest(FinalError):
+    code, status, title = "malformed-request", 400, "Malformed request"
+
+
+class MethodNotAllowed(FinalError):
+    code, status, title = "method-not-allowed", 405, "Method not allowed"
+
+
+class UnsupportedMedia(FinalError):
+    code, status, title = "unsupported-media", 415, "Unsupported media type"
+
+
+class RefusedRequest(FinalError):
+    code, status, title = "refused-request", 403, "Request refused"
+
+
+class NotFound(FinalError):
+    code, status, title = "not-found", 404, "Not found"
+
+
+class Conflict(FinalError):
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class AlreadyExists(Conflict):
+    code, title = "already-exists", "Already exists"
+
+
+class AlreadyInState(Conflict):
+    code, title = "already-in-state", "Already in that state"
+
+
+class PortTaken(Conflict):
+    """`holder` says who has the port: a machine, or a process of the host with its pid."""
+
+    code, title = "port-taken", "Port taken"
+
+
+class CapacityExceeded(Conflict):
+    code, title = "capacity-exceeded", "Not enough capacity"
+
+
+class ImageInUse(Conflict):
+    code, title = "image-in-use", "Image in use"
+
+
+class AbilityMissing(Conflict):
+    code, title = "ability-missing", "The driver cannot do that"
+
+
+class DataDirLocked(Conflict):
+    code, title = "data-dir-locked", "Data directory in use"
+
+
+class ContentTooLarge(FinalError):
+    code, status, title = "content-too-large", 413, "Content too large"
+
+
+class NoSpace(FinalError):
+    code, status, title = "no-space", 507, "No space left"
+
+
+class DriverFailed(FinalError):
+    code, status, title = "driver-failed", 500, "The driver failed"
+
+
+class DriverUnavailable(TemporaryError):
+    code, status, title = "driver-unavailable", 503, "Driver unavailable"
+
+
+class Busy(TemporaryError):
+    code, status, title = "busy", 503, "Busy"
+
+
+class ServerUnreachable(TemporaryError):
+    code, status, title = "server-unreachable", 503, "Server unreachable"
