@@ -1,0 +1,209 @@
+"""A machine: what a user asks for, a virtual machine or a container, and the states it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from garbi.base.errors import InvalidField
+from garbi.base.transitions import Transition, TransitionTable
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def _member(kind: type[E], field: str, value: Any) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = [str(each) for each in kind]
+        raise InvalidField(field, f"{field} {value!r} is not allowed: it takes {', '.join(allowed)}", allowed) from None
+
+
+class State(StrEnum):
+    """What the host last observed of a machine; only the agent writes it."""
+
+    PENDING = "pending"
+    CREATING = "creating"
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    REMOVING = "removing"
+
+
+class Wish(StrEnum):
+    """What the user wants of a machine; only the user writes it."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    REMOVED = "removed"
+
+
+class Protocol(StrEnum):
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class NodeFailurePolicy(StrEnum):
+    """What becomes of a machine whose node is proven dead."""
+
+    STAY = "stay"
+    RECREATE = "recreate"
+
+
+class RestartPolicy(StrEnum):
+    """What the agent does when a machine ends by itself."""
+
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PublishedPort:
+    """A port of the host, on every address of it, that leads to a port of a machine."""
+
+    node_port: int
+    machine_port: int
+    protocol: Protocol = Protocol.TCP
+
+    @classmethod
+    def from_mapping(cls, values: PublishedPort | Mapping[str, Any]) -> PublishedPort:
+        """Read a published port as REST takes it; raises InvalidField."""
+        if isinstance(values, PublishedPort):
+            return values
+        try:
+            protocol = _member(Protocol, "ports", values.get("protocol", Protocol.TCP))
+            return cls(int(values["node_port"]), int(values["machine_port"]), protocol)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            shape = '{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}'
+            raise InvalidField("ports", f"a published port looks like {shape}", allowed=shape) from None
+
+    def __str__(self) -> str:
+        suffix = "" if self.protocol is Protocol.TCP else f"/{self.protocol}"
+        return f"{self.node_port}:{self.machine_port}{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """What a user asks for. `mem` in MiB, `cpus` in processors; `id` and `name` are chosen when they are None."""
+
+    image: str
+    type: str | None = None
+    id: str | None = None
+    name: str | None = None
+    mem: int = 256
+    cpus: int = 1
+    ports: tuple[PublishedPort, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    wish: Wish = Wish.RUNNING
+    full_copy: bool = False
+    restart: RestartPolicy = RestartPolicy.NO
+    on_node_failure: NodeFailurePolicy | None = None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> MachineSpec:
+        """Read a specification as REST takes it (`state` is the wish); raises InvalidField, which names the field."""
+        fields = dict(values)
+        if "state" in fields:
+            fields["wish"] = _member(Wish, "state", fields.pop("state"))
+        unknown = sorted(fields.keys() - cls.__dataclass_fields__.keys())
+        if unknown or "image" not in fields:
+            known = sorted({*cls.__dataclass_fields__} - {"wish"} | {"state"})
+            text = f"a machine has no field {unknown[0]!r}" if unknown else "a machine needs the field 'image'"
+            raise InvalidField(unknown[0] if unknown else "image", text, allowed=known)
+        for name, kind in (("restart", RestartPolicy), ("on_node_failure", NodeFailurePolicy)):
+            if fields.get(name) is not None:
+                fields[name] = _member(kind, name, fields[name])
+        ports = fields.get("ports", ())
+        if not isinstance(ports, list | tuple):
+            raise InvalidField("ports", "ports take a list of published ports", allowed="a list")
+        fields["ports"] = tuple(PublishedPort.from_mapping(port) for port in ports)
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine as the store keeps it.
+
+    `generation` counts the user's wishes; `settled_generation` is the last one that the host fulfilled or gave up on, so that
+    a machine that ends by itself is not taken for one that has yet to start. `boot_id` is the boot of the host in which it was
+    last started. `image_sha256` pins the content that `image` pointed to when the machine was made.
+    """
+
+    id: str
+    name: str
+    type: str
+    image: str
+    image_sha256: str
+    mem: int
+    cpus: int
+    node: str
+    ports: tuple[PublishedPort, ...]
+    labels: dict[str, str]
+    full_copy: bool
+    wish: Wish
+    state: State
+    reason: str
+    address: str | None
+    mac: str | None
+    restart: RestartPolicy
+    on_node_failure: NodeFailurePolicy
+    generation: int
+    settled_generation: int
+    boot_id: str
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def settled(self) -> bool:
+        """Whether the host has done, or given up, what the user last asked for."""
+        return self.settled_generation == self.generation
+
+
+def _rows() -> tuple[Transition[State], ...]:
+    s = State
+    alive = (s.STARTING, s.RUNNING, s.PAUSED)
+    table = [
+        (s.PENDING, s.CREATING, "the agent begins"),
+        (s.CREATING, s.STOPPED, "made, wish stopped"),
+        (s.CREATING, s.STARTING, "made, wish running"),
+        (s.STARTING, s.RUNNING, "started"),
+        (s.RUNNING, s.PAUSED, "wish paused"),
+        (s.PAUSED, s.STARTING, "wish running"),
+        (s.PAUSED, s.RUNNING, "resumed outside Garbi"),
+        *[(state, s.STOPPING, "wish stopped") for state in alive],
+        (s.STOPPING, s.STOPPED, "it ended, or was powered off at the deadline"),
+        (s.STOPPING, s.STARTING, "wish running again"),
+        (s.STOPPING, s.RUNNING, "wish running again, and it did not end"),
+        *[(state, s.STOPPED, "it ended by itself") for state in alive],
+        (s.STOPPED, s.STARTING, "wish running"),
+        *[(state, s.RUNNING, "started outside Garbi") for state in (s.CREATING, s.STOPPED)],
+        *[(state, s.PAUSED, "paused outside Garbi") for state in (s.CREATING, s.STOPPED)],
+        *[(state, s.STOPPING, "started outside Garbi, wish stopped") for state in (s.CREATING, s.STOPPED)],
+        (s.RUNNING, s.STARTING, "the host was rebooted"),
+        (s.FAILED, s.CREATING, "wish running or stopped, not made yet"),
+        (s.FAILED, s.STARTING, "wish running"),
+        (s.FAILED, s.STOPPING, "wish stopped"),
+        (s.FAILED, s.STOPPED, "wish stopped"),
+        (s.FAILED, s.RUNNING, "found running"),
+        (s.FAILED, s.PAUSED, "found paused"),
+        *[(state, s.FAILED, "error") for state in (s.PENDING, s.CREATING, s.STOPPED, *alive, s.STOPPING)],
+        *[(state, s.CREATING, "what was made is gone") for state in (s.STOPPED, *alive, s.STOPPING)],
+        *[
+            (state, s.UNKNOWN, "the driver does not answer")
+            for state in s
+            if state not in (s.UNKNOWN, s.PENDING, s.REMOVING, s.FAILED)
+        ],
+        *[(s.UNKNOWN, state, "the driver answers again") for state in s if state not in (s.UNKNOWN, s.PENDING)],
+        *[(state, s.REMOVING, "wish removed") for state in s if state not in (s.REMOVING, s.UNKNOWN)],
+    ]
+    return tuple(Transition(*row) for row in table)
+
+
+TRANSITIONS: TransitionTable[State] = TransitionTable(_rows())

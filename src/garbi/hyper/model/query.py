@@ -1,0 +1,35 @@
+"""What a list may be asked for: equality on fields, several of them together, in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from garbi.base.errors import UnknownFilter
+
+MACHINE_FILTERS = (
+    "id", "name", "type", "image", "mem", "cpus", "node", "address", "state", "wish", "reason", "restart", "on_node_failure",
+)  # fmt: skip
+IMAGE_FILTERS = ("name", "type", "size", "sha256", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineQuery:
+    """Machines whose fields equal `filters`; at most `limit` of them, after the one whose id is `marker`."""
+
+    filters: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    marker: str | None = None
+
+    def __post_init__(self) -> None:
+        check_filters(self.filters, MACHINE_FILTERS)
+
+
+def check_filters(asked: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise UnknownFilter, which names them, when a list is asked for by a field that it does not have."""
+    unknown = sorted(set(asked) - set(allowed))
+    if unknown:
+        names = ", ".join(allowed)
+        raise UnknownFilter(
+            f"no filter is called {unknown[0]!r}; there are: {names}", field=unknown[0], allowed=list(allowed)
+        )
