@@ -1,0 +1,96 @@
+"""Images as rows: a name and the digest that it points to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from garbi.base.clock import from_wire, to_wire
+from garbi.base.errors import AlreadyExists, ImageInUse, NotFound
+from garbi.hyper.model.image import Image, ImageState, ImageType
+from garbi.hyper.store.database import Database
+from garbi.hyper.store.schema import images, machines
+
+SHOWN_USERS = 5
+
+
+class ImageTable:
+    """The rows behind the image library of a host."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def insert(self, image: Image) -> None:
+        """Write a new image; raises AlreadyExists when the name is taken."""
+        values = {
+            "name": image.name,
+            "type": image.type,
+            "size": image.size,
+            "virtual_size": image.virtual_size,
+            "sha256": image.sha256,
+            "state": image.state,
+            "created_at": to_wire(image.created_at),
+        }
+        with self._database.write() as transaction:
+            taken = transaction.connection.execute(select(images.c.name).where(images.c.name == image.name)).first()
+            if taken is not None:
+                raise AlreadyExists(f"an image called {image.name} is here already", field="name")
+            transaction.connection.execute(insert(images).values(**values))
+
+    def get(self, name: str) -> Image | None:
+        """The image of that name."""
+        with self._database.read() as connection:
+            row = connection.execute(select(images).where(images.c.name == name)).first()
+        return _from_row(row) if row is not None else None
+
+    def list(self) -> list[Image]:
+        """Every image, by name."""
+        with self._database.read() as connection:
+            return [_from_row(row) for row in connection.execute(select(images).order_by(images.c.name))]
+
+    def delete(self, name: str) -> None:
+        """Delete the row; raises NotFound, or ImageInUse, which names machines made from it."""
+        with self._database.write() as transaction:
+            connection = transaction.connection
+            row = connection.execute(select(images.c.sha256).where(images.c.name == name)).first()
+            if row is None:
+                raise NotFound(f"no image is called {name}")
+            _check_unused(connection, name)
+            connection.execute(delete(images).where(images.c.name == name))
+
+    def needed_beside(self, image: Image) -> bool:
+        """Whether another name or a machine needs the content too; raises ImageInUse when machines use the name."""
+        with self._database.read() as connection:
+            _check_unused(connection, image.name)
+            same = (images.c.sha256 == image.sha256) & (images.c.name != image.name)
+            named = connection.execute(select(images.c.name).where(same).limit(1)).first()
+            pinned = machines.c.image_sha256 == image.sha256
+            used = connection.execute(select(machines.c.id).where(pinned).limit(1)).first()
+        return named is not None or used is not None
+
+    def digest_in_use(self, sha256: str) -> bool:
+        """Whether a name or a machine still needs this content."""
+        with self._database.read() as connection:
+            named = connection.execute(select(images.c.name).where(images.c.sha256 == sha256).limit(1)).first()
+            used = connection.execute(select(machines.c.id).where(machines.c.image_sha256 == sha256).limit(1)).first()
+        return named is not None or used is not None
+
+
+def _check_unused(connection: Connection, name: str) -> None:
+    users = list(connection.execute(select(machines.c.id).where(machines.c.image == name)).scalars())
+    if users:
+        shown = ", ".join(users[:SHOWN_USERS]) + (", …" if len(users) > SHOWN_USERS else "")
+        raise ImageInUse(f"image {name} is in use by {shown}", machines=users)
+
+
+def _from_row(row: Row[Any]) -> Image:
+    return Image(
+        name=row.name,
+        type=ImageType(row.type),
+        size=row.size,
+        virtual_size=row.virtual_size,
+        sha256=row.sha256,
+        state=ImageState(row.state),
+        created_at=from_wire(row.created_at),
+    )

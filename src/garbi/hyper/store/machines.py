@@ -1,0 +1,265 @@
+"""Machines as rows. Every function works inside the caller's transaction."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from ipaddress import IPv4Network
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from garbi.base.clock import from_wire, to_wire
+from garbi.base.errors import AlreadyExists, CapacityExceeded, InvalidField, PortTaken, UnknownImage
+from garbi.hyper.model.capacity import Capacity
+from garbi.hyper.model.event import EventKind
+from garbi.hyper.model.machine import (
+    Machine,
+    NodeFailurePolicy,
+    Protocol,
+    PublishedPort,
+    RestartPolicy,
+    State,
+    Wish,
+)
+from garbi.hyper.model.query import MachineQuery
+from garbi.hyper.store import events
+from garbi.hyper.store.database import Transaction
+from garbi.hyper.store.schema import images, machines, ports
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - published ports are on every address of the host
+NUMBERS = ("mem", "cpus")
+_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
+
+
+def insert_machine(transaction: Transaction, machine: Machine, capacity: Capacity) -> None:
+    """Write a new machine with its ports, if there is room for it.
+
+    Raises AlreadyExists (the id), PortTaken (the machine that has it), CapacityExceeded, UnknownImage (it went meanwhile).
+    """
+    connection = transaction.connection
+    _check_image(connection, machine)
+    if find(connection, machine.id) is not None:
+        raise AlreadyExists(f"a machine with the id {machine.id} is here already", field="id")
+    _check_ports(connection, machine.ports)
+    _check_capacity(connection, machine, capacity)
+    connection.execute(insert(machines).values(**_to_row(machine)))
+    if machine.ports:
+        connection.execute(insert(ports), [_port_row(machine.id, port) for port in machine.ports])
+    events.append(transaction, EventKind.CREATED, machine, machine.created_at)
+
+
+def find(connection: Connection, machine_id: str) -> Machine | None:
+    """The machine with that id."""
+    row = connection.execute(select(machines).where(machines.c.id == machine_id)).first()
+    return _from_row(row, _ports_of(connection, [machine_id]).get(machine_id, ())) if row is not None else None
+
+
+def search(connection: Connection, query: MachineQuery) -> list[Machine]:
+    """The machines that a query asks for, the oldest first; raises InvalidField when the marker is not a machine."""
+    statement = select(machines).order_by(machines.c.seq)
+    for name, value in query.filters.items():
+        column = machines.c[name]
+        statement = statement.where(column == (_number(name, value) if name in NUMBERS else value))
+    if query.marker is not None:
+        marker = connection.execute(select(machines.c.seq).where(machines.c.id == query.marker)).scalar()
+        if marker is None:
+            raise InvalidField("marker", f"marker {query.marker[:80]!r} is not the id of a machine")
+        statement = statement.where(machines.c.seq > marker)
+    if query.limit is not None:
+        statement = statement.limit(query.limit)
+    rows = connection.execute(statement).all()
+    published = _ports_of(connection, None if len(rows) > 1 else [row.id for row in rows])
+    return [_from_row(row, published.get(row.id, ())) for row in rows]
+
+
+def save_wish(transaction: Transaction, machine: Machine, wish: Wish, at: datetime) -> Machine:
+    """Write the user's wish: a new generation, which the host has yet to settle."""
+    changed = replace(machine, wish=wish, generation=machine.generation + 1, updated_at=at)
+    _update(transaction, machine.id, wish=wish, generation=changed.generation, updated_at=to_wire(at))
+    events.append(transaction, EventKind.WISH, changed, at)
+    return changed
+
+
+def save_state(transaction: Transaction, before: Machine, after: Machine) -> None:
+    """Write what the agent found out: state, reason, address, the generation settled. The wish is not the agent's to write."""
+    _update(
+        transaction,
+        after.id,
+        state=after.state,
+        reason=after.reason,
+        address=after.address,
+        settled_generation=after.settled_generation,
+        boot_id=after.boot_id,
+        updated_at=to_wire(after.updated_at),
+    )
+    if (before.state, before.reason, before.settled) != (after.state, after.reason, after.settled):
+        events.append(transaction, EventKind.STATE, after, after.updated_at)
+
+
+def delete_machine(transaction: Transaction, machine: Machine, at: datetime) -> None:
+    """Delete the row and its ports; its removal stays in the history."""
+    transaction.connection.execute(delete(machines).where(machines.c.id == machine.id))
+    events.append(transaction, EventKind.REMOVED, machine, at)
+
+
+def wish_again_after_reboot(transaction: Transaction, boot_id: str, at: datetime) -> int:
+    """Unsettle every machine that ran in another boot of this host; returns how many."""
+    lost = (machines.c.boot_id != boot_id) & (machines.c.wish.in_((Wish.RUNNING, Wish.PAUSED)))
+    lost &= machines.c.state.in_((State.RUNNING, State.PAUSED, State.UNKNOWN))
+    values = {"generation": machines.c.generation + 1, "wish": Wish.RUNNING, "updated_at": to_wire(at)}
+    return transaction.connection.execute(update(machines).where(lost).values(**values)).rowcount
+
+
+def port_holder(connection: Connection, port: PublishedPort) -> str | None:
+    """The id of the machine that a port of the host belongs to."""
+    same = (ports.c.protocol == port.protocol) & (ports.c.node_port == port.node_port)
+    return connection.execute(select(ports.c.machine_id).where(same)).scalar()
+
+
+def free_address(connection: Connection, subnet: IPv4Network, gateway: str) -> str:
+    """An address of the guest network that no machine has reserved; raises CapacityExceeded when all are taken."""
+    taken = set(connection.execute(select(machines.c.reserved_address)).scalars()) | {gateway}
+    free = next((str(host) for host in subnet.hosts() if str(host) not in taken), None)
+    if free is None:
+        raise CapacityExceeded(f"the guest network {subnet} has no free address left", field="address")
+    return free
+
+
+def reservation(connection: Connection) -> tuple[int, int]:
+    """Memory in MiB and processors that all machines have reserved together."""
+    sums = select(func.coalesce(func.sum(machines.c.mem), 0), func.coalesce(func.sum(machines.c.cpus), 0))
+    mem, cpus = connection.execute(sums).one()
+    return int(mem), int(cpus)
+
+
+def _check_image(connection: Connection, machine: Machine) -> None:
+    if not machine.image_sha256 or "/" in machine.image:
+        return
+    same = (images.c.name == machine.image) & (images.c.sha256 == machine.image_sha256)
+    if connection.execute(select(images.c.name).where(same)).first() is None:
+        raise UnknownImage("image", f"no image is called {machine.image}")
+
+
+def _check_ports(connection: Connection, wanted: Sequence[PublishedPort]) -> None:
+    for port in wanted:
+        holder = port_holder(connection, port)
+        if holder is not None:
+            raise PortTaken(
+                f"port {port.node_port}/{port.protocol} belongs to machine {holder}",
+                field="ports",
+                holder=f"machine {holder}",
+            )
+
+
+def _check_capacity(connection: Connection, machine: Machine, capacity: Capacity) -> None:
+    if machine.cpus > capacity.cpus_per_machine:
+        raise CapacityExceeded(
+            f"cpus {machine.cpus} is more than the {capacity.cpus_per_machine} processors of this host",
+            field="cpus",
+            allowed=f"1 to {capacity.cpus_per_machine}",
+        )
+    mem, cpus = reservation(connection)
+    for name, wanted, limit, used, unit in (
+        ("mem", machine.mem, capacity.mem, mem, "MiB"),
+        ("cpus", machine.cpus, capacity.cpus, cpus, "processors"),
+    ):
+        if used + wanted > limit:
+            left = max(limit - used, 0)
+            raise CapacityExceeded(
+                f"{name} {wanted} is more than the {left} {unit} left of {limit} on this host",
+                field=name,
+                allowed=f"at most {left}",
+            )
+
+
+def _update(transaction: Transaction, machine_id: str, **values: Any) -> None:
+    transaction.connection.execute(update(machines).where(machines.c.id == machine_id).values(**values))
+
+
+def _number(name: str, value: str) -> int:
+    """The number, which SQLite has to be able to hold."""
+    if not _NUMBER.match(value):
+        raise InvalidField(name, f"filter {name} takes a whole number, not {value[:80]!r}")
+    return int(value)
+
+
+def _port_row(machine_id: str, port: PublishedPort) -> dict[str, Any]:
+    return {
+        "machine_id": machine_id,
+        "protocol": port.protocol,
+        "address": ANY_ADDRESS,
+        "node_port": port.node_port,
+        "machine_port": port.machine_port,
+    }
+
+
+def _ports_of(connection: Connection, ids: Iterable[str] | None) -> dict[str, tuple[PublishedPort, ...]]:
+    statement = select(ports).order_by(ports.c.node_port)
+    if ids is not None:
+        statement = statement.where(ports.c.machine_id.in_(list(ids)))
+    found: dict[str, list[PublishedPort]] = defaultdict(list)
+    for row in connection.execute(statement):
+        found[row.machine_id].append(PublishedPort(row.node_port, row.machine_port, Protocol(row.protocol)))
+    return {machine_id: tuple(each) for machine_id, each in found.items()}
+
+
+KEPT = (
+    "id",
+    "name",
+    "type",
+    "image",
+    "image_sha256",
+    "mem",
+    "cpus",
+    "node",
+    "labels",
+    "full_copy",
+    "wish",
+    "state",
+    "reason",
+    "address",
+    "mac",
+    "restart",
+    "on_node_failure",
+    "generation",
+    "settled_generation",
+    "boot_id",
+)
+
+
+def _to_row(machine: Machine) -> dict[str, Any]:
+    row = {name: getattr(machine, name) for name in KEPT}
+    row["reserved_address"] = machine.address if machine.mac else None
+    return row | {"created_at": to_wire(machine.created_at), "updated_at": to_wire(machine.updated_at)}
+
+
+def _from_row(row: Row[Any], published: tuple[PublishedPort, ...]) -> Machine:
+    return Machine(
+        id=row.id,
+        name=row.name,
+        type=row.type,
+        image=row.image,
+        image_sha256=row.image_sha256,
+        mem=row.mem,
+        cpus=row.cpus,
+        node=row.node,
+        ports=published,
+        labels=dict(row.labels),
+        full_copy=row.full_copy,
+        wish=Wish(row.wish),
+        state=State(row.state),
+        reason=row.reason,
+        address=row.address,
+        mac=row.mac,
+        restart=RestartPolicy(row.restart),
+        on_node_failure=NodeFailurePolicy(row.on_node_failure),
+        generation=row.generation,
+        settled_generation=row.settled_generation,
+        boot_id=row.boot_id,
+        created_at=from_wire(row.created_at),
+        updated_at=from_wire(row.updated_at),
+    )

@@ -1,0 +1,31 @@
+"""Single values of this data directory: who it is, for ever."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+
+from garbi.hyper.store.database import Database
+from garbi.hyper.store.schema import meta
+
+CLUSTER_ID = "cluster_id"
+USED_DRIVER = "used-driver:"
+
+
+def get_or_set(database: Database, key: str, value: str) -> str:
+    """The value kept under `key`; `value` becomes it when there was none."""
+    with database.write() as transaction:
+        transaction.connection.execute(insert(meta).values(key=key, value=value).on_conflict_do_nothing())
+        return str(transaction.connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one())
+
+
+def note_driver(database: Database, name: str) -> None:
+    """Write down that a driver may have made something on this host."""
+    get_or_set(database, USED_DRIVER + name, "yes")
+
+
+def used_drivers(database: Database) -> list[str]:
+    """The drivers that may have made something on this host."""
+    with database.read() as connection:
+        keys = connection.execute(select(meta.c.key).where(meta.c.key.startswith(USED_DRIVER))).scalars()
+        return sorted(key.removeprefix(USED_DRIVER) for key in keys)

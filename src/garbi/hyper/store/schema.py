@@ -1,0 +1,101 @@
+"""The tables. The database refuses what must not be: two owners of a port, of an address, of an id."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("type", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("virtual_size", Integer, nullable=False),
+    Column("sha256", String, nullable=False, index=True),
+    Column("state", String, nullable=False),
+    Column("created_at", String, nullable=False),
+)
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("image", String, nullable=False),
+    Column("image_sha256", String, nullable=False, index=True),
+    Column("mem", Integer, nullable=False),
+    Column("cpus", Integer, nullable=False),
+    Column("node", String, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("full_copy", Boolean, nullable=False),
+    Column("wish", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("address", String, nullable=True),
+    Column("mac", String, nullable=True, unique=True),
+    Column("reserved_address", String, nullable=True, unique=True),
+    Column("restart", String, nullable=False),
+    Column("on_node_failure", String, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("settled_generation", Integer, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("updated_at", String, nullable=False),
+    CheckConstraint("mem > 0 AND cpus > 0", name="machines_reserve_something"),
+    sqlite_autoincrement=True,
+)
+
+ports = Table(
+    "ports",
+    metadata,
+    Column("machine_id", String, ForeignKey("machines.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("protocol", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("node_port", Integer, nullable=False),
+    Column("machine_port", Integer, nullable=False),
+    UniqueConstraint("protocol", "address", "node_port", name="ports_belong_to_one_machine"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("machine_id", String, nullable=False),
+    Column("created_at", String, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", String, nullable=False),
+    Column("machine_id", String, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("wish", String, nullable=False),
+    Column("reason", String, nullable=False),
+    sqlite_autoincrement=True,
+)
