@@ -1,0 +1,233 @@
+"""What a driver promises: at most ten verbs, every one repeatable, and small abilities that only some have.
+
+A driver never sets a state, chooses a port, a name or an image, and keeps nothing in its own memory that it could not read
+again from its daemon. It marks what it makes with the cluster id and the machine id, finds its own things by that mark, and
+never touches anything else. Errors of its library become `garbi.base.errors` inside the driver: DriverUnavailable when the
+daemon does not answer, NoSpace when the disk is full, DriverFailed otherwise, each with the daemon's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from garbi.base.clock import Clock
+from garbi.hyper.model.image import ImageType
+from garbi.hyper.model.machine import PublishedPort
+
+
+class Condition(StrEnum):
+    """What a driver sees of a machine at its daemon. A machine that it sees nothing of is not reported at all."""
+
+    PARTIAL = "partial"
+    STOPPED = "stopped"
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at one machine.
+
+    `failure` is empty unless a STOPPED machine ended with an error: then it is the cause in words ("exited with code 3",
+    "killed: out of memory", "the guest crashed"). PARTIAL: some of its things exist, but `add` has not completed.
+    """
+
+    machine_id: str
+    condition: Condition
+    failure: str = ""
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """The content of an image on this host: an immutable file, its format stored when it was inspected, never probed."""
+
+    sha256: str
+    type: ImageType
+    path: Path
+    virtual_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDefinition:
+    """All that a driver needs to make a machine. `mem` in MiB; `address` and `mac` are set for NetworkAttached drivers."""
+
+    id: str
+    name: str
+    image: ImageFile
+    mem: int
+    cpus: int
+    ports: tuple[PublishedPort, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    full_copy: bool = False
+    address: str | None = None
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInfo:
+    """What a driver says of itself: `reason` tells why it is not available, `version` is its daemon's."""
+
+    name: str
+    available: bool
+    reason: str = ""
+    version: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverContext:
+    """What the agent gives a driver at start.
+
+    `cluster_id` is a random 32-digit hexadecimal id of this agent's data directory: whatever a driver makes carries it.
+    `data_dir` is a directory of the driver's own. `settings` are the driver's settings by name, as strings.
+    """
+
+    cluster_id: str
+    data_dir: Path
+    clock: Clock
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+Notify = Callable[[str | None], None]
+"""Called by a driver when a machine changed (its id), or when any may have changed (None: after a reconnection)."""
+
+
+class Driver(Protocol):
+    """A type of machine. Constructed with a DriverContext; construction does no I/O and never fails."""
+
+    image_types: frozenset[ImageType]
+    """The formats of images that this driver makes machines from."""
+
+    def info(self) -> DriverInfo:
+        """Say whether the daemon answers, its version, or why it does not. Never raises."""
+
+    def prepare(self, image: ImageFile) -> None:
+        """Make the content ready for `add`. Repeatable; raises ImageRejected when the daemon cannot use it."""
+
+    def add(self, machine: MachineDefinition) -> None:
+        """Make the machine, not running. Repeatable: completes what an interrupted `add` left; undoes itself when it fails."""
+
+    def start(self, machine_id: str) -> None:
+        """Power the machine on, or resume it. Nothing happens when it runs."""
+
+    def stop(self, machine_id: str) -> None:
+        """Ask the machine to end (ACPI, SIGTERM) and return at once. Nothing happens when it does not run."""
+
+    def kill(self, machine_id: str) -> None:
+        """Power the machine off now. Nothing happens when it does not run."""
+
+    def remove(self, machine_id: str) -> None:
+        """Power off and delete all that belongs to the machine. Nothing happens when nothing is left."""
+
+    def observe(self, machine_id: str | None = None) -> list[Observation]:
+        """Look at one machine, or at all of ours in a bounded number of calls; raises DriverUnavailable."""
+
+    def watch(self, notify: Notify) -> None:
+        """Start reporting changes, from the daemon's own events, in threads of the driver's; reconnects by itself."""
+
+    def close(self) -> None:
+        """Stop watching and let go of the daemon. Machines keep running."""
+
+
+# Abilities: what only some drivers can do, found by isinstance, never by a table kept by hand.
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """Machines can be frozen in memory; `start` resumes them."""
+
+    def pause(self, machine_id: str) -> None:
+        """Freeze the running machine. Nothing happens when it is paused."""
+
+
+@runtime_checkable
+class MissesStops(Protocol):
+    """A machine that is still booting does not hear that it is asked to end, so it is asked again."""
+
+    repeat_stop_s: float
+    """Seconds between two requests."""
+
+
+@runtime_checkable
+class ConsoleLog(Protocol):
+    """Machines have a console whose output is kept."""
+
+    def console_log(self, machine_id: str, limit: int) -> bytes:
+        """The last `limit` bytes of the console's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Live figures of a running machine: seconds of CPU since start, bytes of memory in use, bytes read and written."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    disk_read_bytes: int
+    disk_written_bytes: int
+    network_received_bytes: int
+    network_sent_bytes: int
+
+
+@runtime_checkable
+class LiveFigures(Protocol):
+    """Running machines can be measured."""
+
+    def figures(self, machine_id: str) -> Figures:
+        """Measure the running machine now."""
+
+
+@runtime_checkable
+class ImageKeeper(Protocol):
+    """The daemon keeps its own copy of an image's content, which must go when the image goes."""
+
+    def drop_image(self, sha256: str) -> None:
+        """Delete the daemon's copy. Nothing happens when there is none."""
+
+
+@runtime_checkable
+class HostFootprint(Protocol):
+    """The driver made things on the host for all machines together: a network, a storage pool, copies of images."""
+
+    def withdraw(self) -> None:
+        """Delete all of them that carry the mark of this cluster. Repeatable; no machine is left when it is called."""
+
+
+@runtime_checkable
+class AnyImage(Protocol):
+    """Machines can be made from a name alone: no image of that name has to be on the host."""
+
+    takes_any_image: bool
+
+
+@runtime_checkable
+class RegistryPuller(Protocol):
+    """The daemon can fetch images from registries by itself."""
+
+    def pull(self, reference: str) -> str:
+        """Fetch the image that `reference` names; return the `sha256` (hexadecimal) of its content, to be pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestNetwork:
+    """A host network where machines have addresses: the bridge, its IPv4 subnet, the bridge's own address in it."""
+
+    bridge: str
+    subnet: IPv4Network
+    gateway: str
+
+
+@runtime_checkable
+class NetworkAttached(Protocol):
+    """Machines get an address on a host network; the agent chooses address and MAC, and leads published ports there.
+
+    Drivers without this publish ports by themselves, in `add` and `start`.
+    """
+
+    def guest_network(self) -> GuestNetwork:
+        """The network, made if it is not there yet; raises DriverUnavailable."""
