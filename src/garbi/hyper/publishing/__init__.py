@@ -1,0 +1,1 @@
+"""Ports of the host that lead to machines: who holds one, and the nftables table that forwards them."""
