@@ -1,0 +1,1 @@
+"""Images: content-addressed files that machines start from, inspection of hostile content, the tiny images."""
