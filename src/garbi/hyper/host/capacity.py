@@ -1,0 +1,93 @@
+"""What this host has and what of it is free, read from the kernel each time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from garbi import __version__
+
+_PROC = Path("/proc")
+_OS_RELEASE = Path("/etc/os-release")
+_KIB_PER_MIB = 1024
+
+
+def cpus() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def memory_total_mib() -> int:
+    """The memory of the host in MiB."""
+    return _memory_mib("MemTotal")
+
+
+def memory_available_mib() -> int:
+    """The memory in MiB that new programs can have without swapping."""
+    return _memory_mib("MemAvailable")
+
+
+def disk_bytes(path: Path) -> tuple[int, int]:
+    """Total and free bytes of the file system where `path` is, or will be once it is made."""
+    usage = shutil.disk_usage(existing_parent(path))
+    return usage.total, usage.free
+
+
+def existing_parent(path: Path) -> Path:
+    """`path`, or the nearest directory above it that exists."""
+    path = path.absolute()
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
+
+
+def load_average() -> float:
+    """How many processes wanted a processor, on average over the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def boot_id() -> str:
+    """An id that the kernel makes anew at each boot of this host."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def hostname() -> str:
+    return socket.gethostname()
+
+
+def kernel() -> str:
+    """The release of the running kernel."""
+    return platform.release()
+
+
+def architecture() -> str:
+    """The machine's architecture as the kernel names it: x86_64, aarch64."""
+    return platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the agent itself stands on; drivers tell their daemons' own."""
+    return {
+        "garbi": __version__,
+        "python": platform.python_version(),
+        "os": _os_name(),
+        "libc": " ".join(platform.libc_ver()),
+    }
+
+
+def _memory_mib(name: str) -> int:
+    for line in (_PROC / "meminfo").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) // _KIB_PER_MIB
+    return 0
+
+
+def _os_name() -> str:
+    try:
+        lines = _OS_RELEASE.read_text().splitlines()
+    except OSError:
+        return sys.platform
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    return fields.get("PRETTY_NAME", sys.platform).strip('"')
