@@ -1,0 +1,40 @@
+"""The crews of an agent: one type of machine never waits for another."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from garbi.hyper.loops.crews import Crews
+
+
+def test_a_type_whose_workers_are_all_stuck_holds_up_no_other() -> None:
+    stuck, free = threading.Semaphore(0), threading.Event()
+    done: list[str] = []
+
+    def work(type_name: str, machine_id: str) -> None:
+        if type_name == "slow":
+            stuck.acquire()
+        done.append(machine_id)
+        if type_name == "quick":
+            free.set()
+
+    crews = Crews(time.monotonic, 2, work)
+    for number in range(4):
+        crews.add("slow", f"s{number}")
+    crews.add_later("quick", "q", 0.01)
+    assert free.wait(10)
+    assert done == ["q"]
+    stuck.release(4)
+    crews.close()
+    crews.join(10)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("converger-")]
+
+
+def test_after_the_end_nothing_is_begun() -> None:
+    begun: list[str] = []
+    crews = Crews(time.monotonic, 1, lambda _, machine_id: begun.append(machine_id))
+    crews.close()
+    crews.add("late", "m")
+    crews.join(10)
+    assert begun == []
