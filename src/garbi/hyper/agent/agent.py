@@ -1,0 +1,107 @@
+"""One agent: its parts, put together, and their life from start to close."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from garbi.hyper.agent.audit import Audit, Violation
+from garbi.hyper.agent.events import EventFeed
+from garbi.hyper.agent.images import Images
+from garbi.hyper.agent.machines import Machines
+from garbi.hyper.drivers.protocol import DriverInfo
+from garbi.hyper.drivers.registry import DriverRegistry, abilities
+from garbi.hyper.host.report import HostReport, report_host
+from garbi.hyper.loops.converger import Converger
+from garbi.hyper.loops.publisher import Publisher
+from garbi.hyper.model.capacity import Capacity
+from garbi.hyper.settings import Settings
+from garbi.hyper.store.database import Database
+from garbi.hyper.store.lock import DataDirLock
+
+PATIENCE_S = 10.0
+"""How long closing waits for steps under way; one that takes longer is taken again at the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """A driver as users see it: what it says of itself, what it can do, which images it takes."""
+
+    info: DriverInfo
+    abilities: list[str]
+    image_types: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an agent is made of; `main` builds it."""
+
+    settings: Settings
+    cluster_id: str
+    database: Database
+    drivers: DriverRegistry
+    publisher: Publisher
+    converger: Converger
+    events: EventFeed
+    images: Images
+    machines: Machines
+    audit: Audit
+    capacity: Capacity
+    lock: DataDirLock
+
+
+class Agent:
+    """The agent of one host. `machines`, `images`, `events` and `drivers` hold the verbs; `close` lets everything run on."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.settings = parts.settings
+        self.cluster_id = parts.cluster_id
+        self.machines = parts.machines
+        self.images = parts.images
+        self.events = parts.events
+        self.drivers = parts.drivers
+        self.capacity = parts.capacity
+        self._closed = threading.Event()
+        parts.converger.start()
+
+    def list_drivers(self) -> list[DriverStatus]:
+        """Every installed driver, usable or not."""
+        return [self.driver(name) for name in self.drivers.names()]
+
+    def driver(self, name: str) -> DriverStatus:
+        """One driver; raises UnknownType."""
+        info = self.drivers.info(name)
+        loaded = self.drivers.find(name)
+        if loaded is None:
+            return DriverStatus(info, [], [])
+        return DriverStatus(info, abilities(loaded), sorted(loaded.image_types))
+
+    def host(self) -> HostReport:
+        """What this host has, and what of it is in use."""
+        return report_host(self.settings.data_dir)
+
+    def audit(self) -> list[Violation]:
+        """The invariants that do not hold; none on a healthy host."""
+        return self._parts.audit.run()
+
+    def healthy(self) -> bool:
+        """Whether the agent works: it is open and its database answers."""
+        if self._closed.is_set():
+            return False
+        self.events.last_seq()
+        return True
+
+    def close(self) -> None:
+        """Stop working. Machines keep running, ports stay published."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        try:
+            self._parts.converger.stop()
+            self.drivers.close()
+            self._parts.converger.join(PATIENCE_S)
+            self._parts.publisher.close()
+            self._parts.database.close()
+        finally:
+            self._parts.lock.release()

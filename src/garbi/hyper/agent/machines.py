@@ -1,0 +1,255 @@
+"""Machines, as a user asks for them: what is refused, what is written down, and the wait for what becomes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass, replace
+
+from sqlalchemy import Connection
+
+from garbi.base.clock import Clock, to_wire
+from garbi.base.errors import (
+    AbilityMissing,
+    AlreadyInState,
+    Conflict,
+    DriverUnavailable,
+    GarbiError,
+    NotFound,
+)
+from garbi.base.failpoints import reach
+from garbi.hyper.agent.events import EventFeed
+from garbi.hyper.agent.placement import ImageChoice, Placement
+from garbi.hyper.drivers.protocol import ConsoleLog, Driver, Figures, GuestNetwork, LiveFigures, Pausable
+from garbi.hyper.loops.converger import Converger
+from garbi.hyper.loops.publisher import Publisher
+from garbi.hyper.model.capacity import Capacity
+from garbi.hyper.model.machine import Machine, MachineSpec, NodeFailurePolicy, State, Wish
+from garbi.hyper.model.query import MachineQuery
+from garbi.hyper.model.validation import check_spec
+from garbi.hyper.store import events, idempotency
+from garbi.hyper.store import machines as table
+from garbi.hyper.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What every machine of this host has in common."""
+
+    node: str
+    boot_id: str
+    capacity: Capacity
+
+
+class Machines:
+    """The verbs of machines. Each writes the wish and returns at once; the converger does the rest."""
+
+    def __init__(
+        self,
+        database: Database,
+        placement: Placement,
+        publisher: Publisher,
+        converger: Converger,
+        feed: EventFeed,
+        clock: Clock,
+        host: Host,
+    ) -> None:
+        self._database = database
+        self._placement = placement
+        self._publisher = publisher
+        self._converger = converger
+        self._feed = feed
+        self._clock = clock
+        self._host = host
+
+    def add(self, spec: MachineSpec, idempotency_key: str | None = None) -> Machine:
+        """Accept a new machine: it has its id, ports and reservation when this returns, and will be made.
+
+        With `idempotency_key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
+        UnknownType, AlreadyExists, PortTaken, CapacityExceeded, DriverUnavailable, NoSpace; nothing is kept of what was
+        refused.
+        """
+        check_spec(spec)
+        fingerprint = _fingerprint(spec)
+        if idempotency_key is not None:
+            earlier = self._of_key(idempotency_key, fingerprint)
+            if earlier is not None:
+                return earlier
+        self._database.require_room()
+        choice = self._placement.choose(spec)
+        driver = self._converger.watch(choice.type)
+        info = driver.info()
+        if not info.available:
+            raise DriverUnavailable(f"driver {choice.type} is not available: {info.reason}", driver=choice.type)
+        network = self._publisher.network_of(choice.type, driver)
+        machine = self._draft(spec, choice, network)
+        claimed = self._publisher.claim(machine.ports)
+        reach("machine.create.claimed")
+        try:
+            machine = self._insert(machine, network, idempotency_key, fingerprint)
+        except GarbiError:
+            self._publisher.release(claimed)
+            raise
+        reach("machine.create.recorded")
+        self._converger.wake(machine)
+        return machine
+
+    def wish(self, machine_id: str, wish: Wish) -> Machine:
+        """Wish a machine running, stopped or paused. A wish that is already being fulfilled changes nothing.
+
+        Raises NotFound, AlreadyInState when it is so already, AbilityMissing, Conflict when it cannot be from here.
+        """
+        driver = self._converger.watch(self.get(machine_id).type) if wish is Wish.PAUSED else None
+        with self._database.write() as transaction:
+            machine = self._get(transaction.connection, machine_id)
+            if machine.wish is wish and not machine.settled:
+                return machine
+            _check_wish(machine, wish, driver)
+            machine = table.save_wish(transaction, machine, wish, self._clock.now())
+        reach("machine.wish.recorded")
+        self._converger.wake(machine)
+        return machine
+
+    def remove(self, machine_id: str) -> Machine:
+        """Wish a machine away, whatever it is doing. Raises NotFound when it is gone."""
+        with self._database.write() as transaction:
+            machine = self._get(transaction.connection, machine_id)
+            if machine.wish is not Wish.REMOVED or machine.settled:
+                machine = table.save_wish(transaction, machine, Wish.REMOVED, self._clock.now())
+        reach("machine.wish.recorded")
+        self._converger.wake(machine)
+        return machine
+
+    def get(self, machine_id: str) -> Machine:
+        """The machine with that id; raises NotFound, which says when it was removed if it was."""
+        with self._database.read() as connection:
+            return self._get(connection, machine_id)
+
+    def list(self, query: MachineQuery | None = None) -> list[Machine]:
+        """The machines that a query asks for, the oldest first."""
+        with self._database.read() as connection:
+            return table.search(connection, query or MachineQuery())
+
+    def wait_settled(self, machine_id: str, timeout_s: float) -> Machine | None:
+        """Wait until the host has done what was last wished of a machine; return it, or None when it is gone.
+
+        After `timeout_s` seconds return it as it is.
+        """
+        deadline = self._clock.monotonic() + timeout_s
+        with self._feed.signal_of(machine_id) as changed:
+            while True:
+                changed.clear()
+                with self._database.read() as connection:
+                    machine = table.find(connection, machine_id)
+                left = deadline - self._clock.monotonic()
+                if machine is None or machine.settled or left <= 0:
+                    return machine
+                changed.wait(left)
+
+    def console_log(self, machine_id: str, limit: int) -> bytes:
+        """The last `limit` bytes of a machine's console; raises NotFound, AbilityMissing."""
+        machine = self.get(machine_id)
+        driver = self._converger.watch(machine.type)
+        if not isinstance(driver, ConsoleLog):
+            raise AbilityMissing(f"machines of type {machine.type} have no console log")
+        return driver.console_log(machine_id, limit)
+
+    def figures(self, machine_id: str) -> Figures:
+        """Live figures of a running machine; raises NotFound, AbilityMissing, Conflict when it does not run."""
+        machine = self.get(machine_id)
+        driver = self._converger.watch(machine.type)
+        if not isinstance(driver, LiveFigures):
+            raise AbilityMissing(f"machines of type {machine.type} have no live figures")
+        if machine.state not in (State.RUNNING, State.PAUSED):
+            raise Conflict(f"machine {machine_id} does not run: it is {machine.state}")
+        return driver.figures(machine_id)
+
+    # Helpers in the order in which they are called
+
+    def _of_key(self, key: str, fingerprint: str) -> Machine | None:
+        with self._database.read() as connection:
+            machine_id = idempotency.machine_of(connection, key, fingerprint)
+            return self._get(connection, machine_id) if machine_id is not None else None
+
+    def _draft(self, spec: MachineSpec, choice: ImageChoice, network: GuestNetwork | None) -> Machine:
+        now = self._clock.now()
+        machine_id = spec.id or secrets.token_hex(16)
+        return Machine(
+            id=machine_id,
+            name=spec.name or machine_id,
+            type=choice.type,
+            image=spec.image,
+            image_sha256=choice.sha256,
+            mem=spec.mem,
+            cpus=spec.cpus,
+            node=self._host.node,
+            ports=tuple(sorted(spec.ports)),
+            labels=dict(spec.labels),
+            full_copy=spec.full_copy,
+            wish=spec.wish,
+            state=State.PENDING,
+            reason="",
+            address=None,
+            mac=_random_mac() if network is not None else None,
+            restart=spec.restart,
+            on_node_failure=spec.on_node_failure or _default_policy(network),
+            generation=1,
+            settled_generation=0,
+            boot_id="",
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _insert(self, machine: Machine, network: GuestNetwork | None, key: str | None, fingerprint: str) -> Machine:
+        with self._database.write() as transaction:
+            earlier = idempotency.machine_of(transaction.connection, key, fingerprint) if key is not None else None
+            if earlier is not None:  # the same request came twice at once, and the other one was first
+                return self._get(transaction.connection, earlier)
+            if network is not None:
+                address = table.free_address(transaction.connection, network.subnet, network.gateway)
+                machine = replace(machine, address=address)
+            table.insert_machine(transaction, machine, self._host.capacity)
+            reach("machine.create.written")
+            if key is not None:
+                idempotency.remember(transaction, key, fingerprint, machine)
+        return machine
+
+    def _get(self, connection: Connection, machine_id: str) -> Machine:
+        machine = table.find(connection, machine_id)
+        if machine is not None:
+            return machine
+        removal = events.removal_of(connection, machine_id)
+        if removal is not None:
+            raise NotFound(
+                f"machine {machine_id} was removed at {removal.at:%Y-%m-%d %H:%M:%S} UTC",
+                removed_at=to_wire(removal.at),
+            )
+        raise NotFound(f"no machine has the id {machine_id[:80]}")
+
+
+def _fingerprint(spec: MachineSpec) -> str:
+    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
+
+
+def _check_wish(machine: Machine, wish: Wish, driver: Driver | None) -> None:
+    if machine.wish is Wish.REMOVED:
+        raise Conflict(f"machine {machine.id} is being removed")
+    reached = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}[wish]
+    if machine.settled and machine.state is reached:
+        raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
+    if wish is Wish.PAUSED:
+        if not isinstance(driver, Pausable):
+            raise AbilityMissing(f"machines of type {machine.type} cannot be paused")
+        if machine.state is not State.RUNNING:
+            raise Conflict(f"machine {machine.id} is {machine.state}: only a running machine can be paused")
+
+
+def _random_mac() -> str:
+    """A random address of the range that QEMU's own guests use."""
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+def _default_policy(network: GuestNetwork | None) -> NodeFailurePolicy:
+    """A virtual machine's disk is on its node, so it stays; a container comes from its image again."""
+    return NodeFailurePolicy.RECREATE if network is None else NodeFailurePolicy.STAY

@@ -1,0 +1,147 @@
+"""Commands about the host: drivers, host, doctor, audit, events."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from garbi.hyper.cli.machines import filters_argument, read_filters
+from garbi.hyper.cli.output import (
+    Column,
+    Document,
+    Format,
+    field,
+    on_terminal,
+    output_option,
+    plain,
+    quiet_option,
+    say,
+    show_data,
+    show_list,
+    show_one,
+)
+from garbi.hyper.cli.server import connect
+
+DRIVER_COLUMNS = (
+    Column("name", field("name")),
+    Column("available", field("available")),
+    Column("version", field("version")),
+    Column("images", field("image_types")),
+    Column("abilities", field("abilities")),
+    Column("reason", field("reason"), rare=True),
+)
+VIOLATION_COLUMNS = (
+    Column("invariant", field("invariant")),
+    Column("subject", field("subject")),
+    Column("detail", field("detail")),
+)
+CHECK_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+CHECK_COLUMNS = (
+    Column("check", field("name")),
+    Column("status", field("status")),
+    Column("found", field("found")),
+    Column("mend", field("mend"), rare=True),
+)
+
+
+@click.command()
+@filters_argument
+@output_option
+@quiet_option
+@click.pass_context
+def drivers(context: click.Context, filters: tuple[str, ...], output: Format, quiet: bool) -> None:
+    """List what this host can run machines with, and why it cannot."""
+    show_list(connect(context).drivers(**read_filters(filters)), DRIVER_COLUMNS, "name", output, quiet)
+
+
+@click.command()
+@output_option
+@click.pass_context
+def host(context: click.Context, output: Format) -> None:
+    """Show what this host has: capacity, use, versions, virtualisation."""
+    report = connect(context).host()
+    show_one(report if output != "table" else flatten(report), output)
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    envvar="GARBI_HYPER_DATA_DIR",
+    type=click.Path(path_type=Path),
+    help="Where the agent's things are, or will be.",
+)
+@output_option
+@click.pass_context
+def doctor(context: click.Context, data_dir: Path | None, output: Format) -> None:
+    """Check this host, also without a server, and say how to mend what fails; exit status 1 when something does."""
+    from dataclasses import asdict
+
+    from garbi.hyper.host.doctor import DoctorSettings, run_checks
+
+    settings = DoctorSettings() if data_dir is None else DoctorSettings(data_dir=data_dir)
+    checks: list[Document] = [{**asdict(check), "status": str(check.status)} for check in run_checks(settings)]
+    if output == "table" and on_terminal():
+        _show_checks(checks)
+    else:
+        show_list(checks, CHECK_COLUMNS, "name", output)
+    if any(check["status"] == "fail" for check in checks):
+        context.exit(1)
+
+
+@click.command()
+@output_option
+@quiet_option
+@click.pass_context
+def audit(context: click.Context, output: Format, quiet: bool) -> None:
+    """Check the invariants of the host now; exit status 1 when one does not hold."""
+    violations = connect(context).audit()
+    if not violations and output == "table" and on_terminal():
+        say("every invariant holds")
+    else:
+        show_list(violations, VIOLATION_COLUMNS, "subject", output, quiet)
+    if violations:
+        context.exit(1)
+
+
+@click.command()
+@filters_argument
+@click.option("--after", type=int, help="Begin after the event of this number.")
+@output_option
+@click.pass_context
+def events(context: click.Context, filters: tuple[str, ...], after: int | None, output: Format) -> None:
+    """Print every change of a machine as it happens, until Ctrl-C; `machine_id=web` for one machine only."""
+    for event in connect(context).events(after, **read_filters(filters)):
+        if output == "table":
+            print(
+                "\t".join(plain(event[name]) or "-" for name in ("seq", "at", "machine_id", "kind", "state", "reason"))
+            )
+        else:
+            show_data([event] if output == "yaml" else event, output)
+        sys.stdout.flush()
+
+
+def _show_checks(checks: list[Document]) -> None:
+    """One line a check, and below it how to mend what is not as it should be."""
+    width = max(len(check["name"]) for check in checks)
+    for check in checks:
+        status = click.style(f"{check['status']:<4}", fg=CHECK_COLOURS[check["status"]], bold=True)
+        click.echo(f"{status}  {check['name']:<{width}}  {plain(check['found'])}")
+        if check["mend"]:
+            click.echo(f"{'':<{width + 8}}mend: {plain(check['mend'])}")
+
+
+def flatten(document: Document, prefix: str = "") -> Document:
+    """Nested documents as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+COMMANDS = (drivers, host, doctor, audit, events)

@@ -1,0 +1,49 @@
+"""The command that is the server."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import click
+
+from garbi.base.errors import FinalError
+
+
+@click.command()
+@click.option("--host", envvar="GARBI_HYPER_HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    envvar="GARBI_HYPER_PORT",
+    type=click.IntRange(0, 65535),
+    default=8081,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--data-dir",
+    envvar="GARBI_HYPER_DATA_DIR",
+    type=click.Path(path_type=Path),
+    help="Where images, disks and the database are.",
+)
+@click.option(
+    "--allow-remote", is_flag=True, help="Listen on an address that others reach; whoever reaches it commands it."
+)
+def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool) -> None:
+    """Run the agent of this host until Ctrl-C; machines keep running."""
+    if not is_loopback(host) and not allow_remote:
+        raise FinalError(
+            f"{host} can be reached from other hosts, and hyper has no authentication yet: whoever reaches it commands "
+            "this host. Listen on 127.0.0.1, or say --allow-remote if nobody else reaches that network"
+        )
+    from garbi.hyper.main import serve as serve_agent
+
+    serve_agent(host, port, data_dir)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,155 @@
+"""Puts one agent together from its settings, and serves it."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from garbi.base import logs
+from garbi.base.clock import Clock, SystemClock
+from garbi.base.errors import Conflict, FinalError, NoSpace
+from garbi.base.failpoints import reach
+from garbi.hyper.agent.agent import Agent, Parts
+from garbi.hyper.agent.audit import Audit
+from garbi.hyper.agent.events import EventFeed
+from garbi.hyper.agent.images import Images
+from garbi.hyper.agent.machines import Host, Machines
+from garbi.hyper.agent.placement import Placement
+from garbi.hyper.drivers.protocol import DriverContext, ImageFile
+from garbi.hyper.drivers.registry import DriverRegistry
+from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
+from garbi.hyper.host.exposure import exposed_daemons
+from garbi.hyper.images.library import ImageLibrary
+from garbi.hyper.loops.converger import Converger, ConvergerSettings
+from garbi.hyper.loops.publisher import Publisher
+from garbi.hyper.model.capacity import Capacity
+from garbi.hyper.model.image import ImageType
+from garbi.hyper.model.machine import Machine
+from garbi.hyper.publishing.holders import PortHolder
+from garbi.hyper.publishing.nftables import PublishingTable
+from garbi.hyper.settings import Settings
+from garbi.hyper.store import meta
+from garbi.hyper.store.ballast import Ballast
+from garbi.hyper.store.database import Database
+from garbi.hyper.store.images import ImageTable
+from garbi.hyper.store.lock import DataDirLock
+from garbi.hyper.store.migrate import migrate
+
+DATABASE = "hyper.db"
+NO_FILE = Path("/nonexistent")
+
+
+def open_agent(settings: Settings, clock: Clock | None = None) -> Agent:
+    """Open the data directory, adopt what runs, and begin to work.
+
+    Raises DataDirLocked when another agent has it, NoSpace, or FinalError when the directory cannot be used.
+    """
+    clock = clock or SystemClock()
+    _make_data_dir(settings.data_dir)
+    lock = DataDirLock(settings.data_dir)
+    try:
+        return Agent(_build(settings, clock, lock))
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _make_data_dir(path: Path) -> None:
+    """Others may pass through the directory (a hypervisor reads its disks there), but not list it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o711)
+        Ballast(path).balance()
+    except OSError as error:
+        kind = NoSpace if error.errno == 28 else FinalError
+        raise kind(
+            f"the data directory {path} cannot be made: {error.strerror}; choose another with --data-dir"
+        ) from error
+
+
+def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
+    database_path = settings.data_dir / DATABASE
+    migrate(database_path)
+    database = Database(database_path)
+    reach("agent.open.migrated")
+    cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, secrets.token_hex(16))
+    reach("agent.open.named")
+    table = ImageTable(database)
+    library = ImageLibrary(
+        settings.data_dir / "images",
+        table,
+        max_bytes=settings.max_image_bytes,
+        max_virtual_bytes=settings.max_virtual_bytes,
+    )
+    library.sweep()
+    reach("agent.open.swept")
+    drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name))
+    publisher = Publisher(database, drivers, PortHolder(), PublishingTable(cluster_id))
+    host = Host(settings.node_name, boot_id(), _capacity(settings))
+    converger = Converger(
+        database,
+        drivers,
+        publisher,
+        lambda machine: _image_file(machine, table, library),
+        clock,
+        host.boot_id,
+        ConvergerSettings(settings.workers, settings.stop_deadline_s, settings.resync_period_s),
+    )
+    feed = EventFeed(database)
+    return Parts(
+        settings=settings,
+        cluster_id=cluster_id,
+        database=database,
+        drivers=drivers,
+        publisher=publisher,
+        converger=converger,
+        events=feed,
+        images=Images(library, table, drivers, lambda: meta.used_drivers(database)),
+        machines=Machines(database, Placement(drivers, table), publisher, converger, feed, clock, host),
+        audit=Audit(database, drivers, host.capacity),
+        capacity=host.capacity,
+        lock=lock,
+    )
+
+
+def driver_context(settings: Settings, clock: Clock, cluster_id: str, name: str) -> DriverContext:
+    """What the driver of that name is given: a directory of its own that a hypervisor can pass through, its settings."""
+    data_dir = settings.data_dir / "drivers" / name
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for each in (data_dir, data_dir.parent):
+        each.chmod(0o711)
+    return DriverContext(cluster_id, data_dir, clock, settings.drivers.get(name, {}))
+
+
+def _capacity(settings: Settings) -> Capacity:
+    mem = settings.mem_limit_mib or max(memory_total_mib() - settings.mem_kept_mib, 1)
+    return Capacity(mem=mem, cpus=int(cpus() * settings.cpu_overcommit), cpus_per_machine=cpus())
+
+
+def _image_file(machine: Machine, table: ImageTable, library: ImageLibrary) -> ImageFile:
+    image = table.get(machine.image)
+    if image is not None and image.sha256 == machine.image_sha256:
+        return library.file(image)
+    # Fetched by the driver itself, or a driver that needs no content: there is no file of ours.
+    return ImageFile(machine.image_sha256, ImageType.DOCKER, NO_FILE, 0)
+
+
+def serve(host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> None:
+    """Serve one agent over REST until SIGTERM or SIGINT; machines keep running."""
+    from garbi.hyper.rest.server import run
+
+    settings = Settings.from_environment(host=host, port=port, data_dir=data_dir)
+    logs.configure()
+    _refuse_exposed_daemons()
+    agent = open_agent(settings)
+    try:
+        run(agent, settings.host, settings.port)
+    finally:
+        agent.close()
+
+
+def _refuse_exposed_daemons() -> None:
+    """Whoever reaches such a daemon is root here, whatever the agent forbids."""
+    exposed = exposed_daemons()
+    if exposed:
+        raise Conflict(f"{exposed[0]}: other hosts can give it orders; `hyper doctor` says how to mend that")

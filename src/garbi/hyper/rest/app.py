@@ -1,0 +1,57 @@
+"""The whole REST service of a host, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from garbi import __version__
+from garbi.hyper.agent import Agent
+from garbi.hyper.rest import drivers, events, host, images, machines, metrics, page, problems
+from garbi.hyper.rest.gate import Gate
+from garbi.hyper.rest.openapi import DESCRIPTION, describer
+from garbi.hyper.rest.state import MAX_THREADS, ServerState
+
+
+def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float = 15.0) -> FastAPI:
+    """The service for an agent.
+
+    Requests are answered for loopback names, for the address they came in by, and for `host_names`. A silent event stream
+    says every `keep_alive_s` seconds that it is alive.
+    """
+    app = assemble()
+    app.state.server = ServerState(agent, keep_alive_s)
+    app.state.metrics = metrics.new_registry(agent)
+    # The last added is the outermost: every answer is counted, and nothing unexpected gets out.
+    app.add_middleware(Gate, host_names=host_names)
+    app.add_middleware(problems.LastResort)
+    app.add_middleware(metrics.RequestMetrics, registry=app.state.metrics)
+    return app
+
+
+def assemble() -> FastAPI:
+    """The routes without an agent behind them: enough to describe the contract."""
+    app = FastAPI(
+        title="Garbi hyper",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+        lifespan=_lifespan,
+    )
+    for resource in (drivers, machines, images, host, events, metrics, page):
+        app.include_router(resource.router)
+    problems.install(app)
+    app.openapi = describer(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
+    yield

@@ -1,0 +1,103 @@
+"""Lists, one manner for all: `field=value` filters, `limit`, `marker`; a query field that is not known is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from garbi.base.errors import InvalidField, UnknownFilter
+from garbi.hyper.model.query import check_filters
+
+MAX_LIMIT = 1000
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a list was asked for."""
+
+    filters: dict[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    marker: str | None = None
+
+
+def takes(*names: str) -> Callable[[Request], Any]:
+    """A dependency that refuses every query field but these."""
+
+    async def check(request: Request) -> None:
+        check_query(request, names)
+
+    return check
+
+
+def check_query(request: Request, allowed: Sequence[str]) -> dict[str, str]:
+    """The query fields of a request; raises UnknownFilter for one that is not allowed, or is given twice."""
+    asked: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in asked:
+            raise UnknownFilter(f"query field {name!r} is given twice", field=name)
+        asked[name] = value
+    if asked and not allowed:
+        raise UnknownFilter(f"no query field is taken here, such as {min(asked)[:80]!r}", field=min(asked)[:80])
+    check_filters(asked, allowed)
+    return asked
+
+
+def read_list(request: Request, filters: Sequence[str]) -> Asked:
+    """What a list was asked for; raises UnknownFilter, or InvalidField for a limit that is none."""
+    asked = check_query(request, (*filters, "limit", "marker"))
+    limit, marker = asked.pop("limit", None), asked.pop("marker", None)
+    return Asked(asked, _read_limit(limit), marker)
+
+
+def _read_limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT and len(text) < 9):
+        rule = f"a whole number from 1 to {MAX_LIMIT}"
+        raise InvalidField("limit", f"limit takes {rule}", allowed=rule)
+    return int(text)
+
+
+def select(documents: Sequence[T], asked: Asked, key: str) -> list[T]:
+    """The documents whose fields equal the filters, in pages; `key` is the field that markers name."""
+    if asked.marker is not None:
+        keys = [getattr(document, key) for document in documents]
+        if asked.marker not in keys:
+            raise InvalidField("marker", f"marker {asked.marker[:80]!r} is not in the list")
+        documents = documents[keys.index(asked.marker) + 1 :]
+    found = [document for document in documents if _matches(document, asked.filters)]
+    return found[: asked.limit]
+
+
+def link_next(request: Request, response: Response, asked: Asked, found: Sequence[T], key: str) -> None:
+    """Point to the next page (RFC 8288) when this one is full."""
+    if asked.limit is not None and len(found) == asked.limit:
+        url = request.url.include_query_params(marker=getattr(found[-1], key))
+        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+
+
+def _matches(document: BaseModel, filters: dict[str, str]) -> bool:
+    return all(_shown(getattr(document, name)) == value for name, value in filters.items())
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parameters(filters: Sequence[str], paged: bool = True) -> dict[str, Any]:
+    """The query fields of a list, for OpenAPI."""
+    declared = [_parameter(name, {"type": "string"}, "equality; several filters are AND") for name in filters]
+    if not paged:
+        return {"parameters": declared}
+    declared.append(_parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, "at most so many"))
+    declared.append(_parameter("marker", {"type": "string"}, "only those after this one"))
+    return {"parameters": declared}
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}

@@ -1,0 +1,213 @@
+"""/hyper/machines: make, look at, change and remove the machines of this host."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from garbi.base.clock import to_wire
+from garbi.base.errors import (
+    AbilityMissing,
+    AlreadyExists,
+    AlreadyInState,
+    CapacityExceeded,
+    Conflict,
+    DriverFailed,
+    DriverUnavailable,
+    InvalidField,
+    MalformedRequest,
+    NoSpace,
+    NotFound,
+    PortTaken,
+    UnknownFilter,
+    UnknownImage,
+    UnknownType,
+    UnsupportedMedia,
+)
+from garbi.hyper.model.machine import (
+    Machine,
+    MachineSpec,
+    NodeFailurePolicy,
+    Protocol,
+    PublishedPort,
+    RestartPolicy,
+    Wish,
+)
+from garbi.hyper.model.query import MACHINE_FILTERS, MachineQuery
+from garbi.hyper.rest.listing import link_next, parameters, read_list, takes
+from garbi.hyper.rest.preferences import IdempotencyKey, Looking, Waiting
+from garbi.hyper.rest.problems import documented
+from garbi.hyper.rest.state import AgentOf, Server
+from garbi.hyper_api import schemas
+
+LOG_DEFAULT = 2**16
+LOG_MAX = 2**20
+
+router = APIRouter(tags=["machines"])
+no_query = [Depends(takes())]
+
+
+@router.get(
+    "/hyper/machines",
+    responses=documented(UnknownFilter, InvalidField),
+    openapi_extra=parameters(MACHINE_FILTERS),
+)
+def list_machines(request: Request, response: Response, agent: AgentOf) -> list[schemas.Machine]:
+    """List the machines of this host, the oldest first."""
+    asked = read_list(request, MACHINE_FILTERS)
+    query = MachineQuery(asked.filters, asked.limit, asked.marker)
+    found = [describe(machine) for machine in agent.machines.list(query)]
+    link_next(request, response, asked, found, "id")
+    return found
+
+
+@router.post(
+    "/hyper/machines",
+    status_code=201,
+    dependencies=no_query,
+    responses=documented(
+        MalformedRequest, UnknownFilter, AlreadyExists, PortTaken, CapacityExceeded, Conflict,
+        UnsupportedMedia, InvalidField, UnknownImage, UnknownType, DriverUnavailable, NoSpace,
+    ),
+)  # fmt: skip
+def add_machine(
+    body: schemas.MachineRequest, response: Response, server: Server, patience: Waiting, key: IdempotencyKey
+) -> schemas.Machine:
+    """Make a machine and, unless `state` says `stopped`, start it; wait until it runs, fails, or patience ends."""
+    machine = server.agent.machines.add(read_spec(body), idempotency_key=key)
+    response.headers["Location"] = f"/hyper/machines/{machine.id}"
+    return describe(server.settled(machine, patience, response) or machine)
+
+
+@router.get("/hyper/machines/{id}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
+def show_machine(id: str, response: Response, server: Server, patience: Looking) -> schemas.Machine:
+    """Show one machine; with `Prefer: wait=N`, once it has settled."""
+    machine = server.settled(server.agent.machines.get(id), patience, response)
+    return describe(_present(machine, id))
+
+
+@router.put(
+    "/hyper/machines/{id}",
+    dependencies=no_query,
+    responses=documented(
+        MalformedRequest, UnknownFilter, NotFound, AlreadyInState, AbilityMissing, Conflict, UnsupportedMedia,
+        InvalidField, DriverUnavailable,
+    ),
+)  # fmt: skip
+def wish_machine(
+    id: str, body: schemas.WishRequest, response: Response, server: Server, patience: Waiting
+) -> schemas.Machine:
+    """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends."""
+    machine = server.settled(server.agent.machines.wish(id, Wish(body.state)), patience, response)
+    return describe(_present(machine, id))
+
+
+@router.delete(
+    "/hyper/machines/{id}",
+    status_code=204,
+    response_class=Response,
+    dependencies=no_query,
+    responses={
+        202: {"description": "It is being removed", "model": schemas.Machine},
+        **documented(UnknownFilter, NotFound, Conflict),
+    },
+)
+def remove_machine(id: str, server: Server, patience: Waiting) -> Response:
+    """Remove a machine and all that belongs to it, whatever it is doing: 204 when it is gone, 202 while it is going."""
+    gone = Response(status_code=204)
+    machine = server.settled(server.agent.machines.remove(id), patience, gone)
+    if machine is None:
+        return gone
+    headers = {name: value for name, value in gone.headers.items() if name == "preference-applied"}
+    return JSONResponse(describe(machine).model_dump(), status_code=202, headers=headers)
+
+
+@router.get(
+    "/hyper/machines/{id}/log",
+    dependencies=[Depends(takes("limit"))],
+    response_class=PlainTextResponse,
+    responses=documented(
+        UnknownFilter, NotFound, AbilityMissing, Conflict, InvalidField, DriverFailed, DriverUnavailable
+    ),
+)
+def show_log(
+    id: str, agent: AgentOf, limit: Annotated[int, Query(ge=1, le=LOG_MAX, description="bytes")] = LOG_DEFAULT
+) -> PlainTextResponse:
+    """The end of what the machine wrote to its console."""
+    return PlainTextResponse(agent.machines.console_log(id, limit).decode("utf-8", "replace"))
+
+
+@router.get(
+    "/hyper/machines/{id}/figures",
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound, AbilityMissing, Conflict, DriverFailed, DriverUnavailable),
+)
+def show_figures(id: str, agent: AgentOf) -> schemas.Figures:
+    """Live figures of a running machine: CPU, memory, disk and network."""
+    figures = agent.machines.figures(id)
+    return schemas.Figures(
+        id=id,
+        cpu_seconds=figures.cpu_seconds,
+        memory_bytes=figures.memory_bytes,
+        disk_read_bytes=figures.disk_read_bytes,
+        disk_written_bytes=figures.disk_written_bytes,
+        network_received_bytes=figures.network_received_bytes,
+        network_sent_bytes=figures.network_sent_bytes,
+    )
+
+
+def read_spec(body: schemas.MachineRequest) -> MachineSpec:
+    """What a request asks for as a value; the model checks it."""
+    return MachineSpec(
+        image=body.image,
+        type=body.type,
+        id=body.id,
+        name=body.name,
+        mem=body.mem,
+        cpus=body.cpus,
+        ports=tuple(PublishedPort(port.node_port, port.machine_port, Protocol(port.protocol)) for port in body.ports),
+        labels=body.labels,
+        wish=Wish(body.state),
+        full_copy=body.full_copy,
+        restart=RestartPolicy(body.restart),
+        on_node_failure=None if body.on_node_failure is None else NodeFailurePolicy(body.on_node_failure),
+    )
+
+
+def describe(machine: Machine) -> schemas.Machine:
+    """A machine as it travels."""
+    return schemas.Machine(
+        id=machine.id,
+        name=machine.name,
+        type=machine.type,
+        image=machine.image,
+        image_sha256=machine.image_sha256,
+        mem=machine.mem,
+        cpus=machine.cpus,
+        node=machine.node,
+        ports=[
+            schemas.PublishedPort(
+                node_port=port.node_port, machine_port=port.machine_port, protocol=port.protocol.value
+            )
+            for port in machine.ports
+        ],
+        address=machine.address,
+        labels=machine.labels,
+        full_copy=machine.full_copy,
+        state=machine.state.value,
+        wish=machine.wish.value,
+        settled=machine.settled,
+        reason=machine.reason,
+        on_node_failure=machine.on_node_failure.value,
+        restart=machine.restart.value,
+        created_at=to_wire(machine.created_at),
+        updated_at=to_wire(machine.updated_at),
+    )
+
+
+def _present(machine: Machine | None, machine_id: str) -> Machine:
+    if machine is None:
+        raise NotFound(f"no machine has the id {machine_id}")
+    return machine

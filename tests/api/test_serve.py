@@ -1,0 +1,119 @@
+"""`hyper serve` as a process: where it listens, whom it refuses, how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tests.api.conftest import HYPER, LIMIT_S, run_hyper
+
+from garbi.hyper_api.client import HyperClient
+
+Serve = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def serve(data_dir: Path) -> Iterator[Serve]:
+    """Starts `hyper serve` on a free port."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "GARBI_DRIVER_FAKE_PERSIST": "true", **settings}
+        command = [HYPER, "serve", "--port", "0", "--data-dir", str(data_dir), *arguments]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=LIMIT_S)
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    match = re.search(r"http://\S+", line)
+    assert match, f"{line!r} {process.stderr.read() if process.stderr and process.poll() is not None else ''}"
+    return match.group()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_answers_until_a_signal_and_ends_in_order(serve: Serve, number: signal.Signals) -> None:
+    process = serve()
+    client = HyperClient(url_of(process))
+    assert client.health()["status"] == "ok"
+    assert client.host()["disk"]["path"]
+    process.send_signal(number)
+    assert process.wait(LIMIT_S) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_what_waits_does_not_hold_the_end(serve: Serve) -> None:
+    process = serve(GARBI_DRIVER_FAKE_ADD_DELAY_S="2")
+    address = urlsplit(url_of(process))
+    waiting = HTTPConnection(address.netloc, timeout=LIMIT_S)
+    body = '{"image": "any", "type": "fake", "id": "web"}'
+    waiting.request("POST", "/hyper/machines", body, {"Content-Type": "application/json", "Prefer": "wait=600"})
+    stream = HTTPConnection(address.netloc, timeout=LIMIT_S)
+    stream.request("GET", "/hyper/events")
+    assert stream.getresponse().status == 200
+    upload = socket.create_connection((address.hostname or "", address.port or 0))
+    head = "PUT /hyper/images/half?type=raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nbeginning"
+    upload.sendall(head.encode())
+    assert HyperClient(address.geturl()).health()["status"] == "ok"
+    process.terminate()
+    assert process.wait(30) == 0
+    for open_end in (waiting, stream, upload):
+        open_end.close()
+
+
+def test_a_port_that_is_taken_is_an_error(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = serve("--port", str(taken.getsockname()[1]))
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert errors.startswith("hyper: port ")
+    assert "in use" in errors
+
+
+def test_a_second_agent_on_the_same_directory_is_refused(serve: Serve) -> None:
+    url_of(serve())
+    second = serve()
+    _, errors = second.communicate(timeout=LIMIT_S)
+    assert second.returncode == 1
+    assert errors.startswith("hyper: ")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_an_address_that_others_reach_needs_a_word_of_consent(data_dir: Path, how: str) -> None:
+    option = ["--host", "0.0.0.0"] if how == "option" else []
+    variable = {"GARBI_HYPER_HOST": "0.0.0.0"} if how == "variable" else {}
+    refused = run_hyper("serve", *option, "--data-dir", str(data_dir / "x"), environment={**os.environ, **variable})
+    assert refused.returncode == 1
+    assert "no authentication" in refused.stderr
+    assert not (data_dir / "x").exists()
+
+
+def test_with_consent_it_answers_for_the_address_that_was_reached(serve: Serve) -> None:
+    url = url_of(serve("--host", "0.0.0.0", "--allow-remote"))
+    port = urlsplit(url).port
+    assert HyperClient(f"http://127.0.0.1:{port}").health()["status"] == "ok"
+    connection = HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+    connection.request("GET", "/hyper/health", headers={"Host": "192.0.2.7"})
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+def test_ipv6_loopback_works(serve: Serve) -> None:
+    assert HyperClient(url_of(serve("--host", "::1"))).health()["status"] == "ok"
