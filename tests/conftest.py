@@ -1,0 +1,60 @@
+"""For all tests: a missing daemon is a failure that says how to mend it, and with --no-skips so is every skipped test."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+HOST = Path(__file__).parents[1] / "scripts/host"
+NEEDS = ("root", "docker", "libvirt")
+"""Markers that say what a test needs, in the words of `scripts/host status`."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="count a skipped or expectedly failing test as failed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for need in NEEDS:
+        missing = item.get_closest_marker(need) and _missing().get(need)
+        if missing:
+            pytest.fail(
+                f"this test needs {need}, but {missing}; `make setup` installs and starts what is missing",
+                pytrace=False,
+            )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    return _refuse_skip(report, item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    return _refuse_skip(report, collector.config)
+
+
+def _refuse_skip(report: Report, config: pytest.Config) -> Report:
+    if report.outcome == "skipped" and config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"left out, which --no-skips does not allow: {report.longrepr}"
+    return report
+
+
+@cache
+def _missing() -> dict[str, str]:
+    """What this host lacks, and why."""
+    status = subprocess.run([HOST, "status"], capture_output=True, text=True, check=False).stdout
+    lines = (line.partition(" missing: ") for line in status.splitlines())
+    return {name.strip(): why for name, missing, why in lines if missing}
