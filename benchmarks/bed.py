@@ -1,0 +1,97 @@
+"""What is measured on: an agent of its own, with its own data directory and port, and the tiny images."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BIN = Path(sys.executable).parent
+PATIENCE_S = 120.0
+
+
+class Bed:
+    """A running `hyper serve`; everything it made is gone when the context ends."""
+
+    def __init__(self) -> None:
+        self.data_dir = Path(tempfile.mkdtemp(prefix="garbi-bench-", dir="/var/tmp"))
+        self.data_dir.chmod(0o711)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {**os.environ, "GARBI_HYPER_URL": self.url}
+        command = [str(BIN / "hyper"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        self._log = (self.data_dir / "serve.log").open("wb")
+        self.process = subprocess.Popen(command, env=self.environment, stdout=self._log, stderr=self._log)
+
+    def __enter__(self) -> Bed:
+        wait_for_page(f"{self.url}/hyper/health")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            ids = self.hyper("list", "-q").split()
+            if ids:
+                self.hyper("rm", *ids)
+        finally:
+            self.process.terminate()
+            self.process.wait()
+            self._log.close()
+            self.hyper("purge", "--yes", "--data-dir", str(self.data_dir))
+
+    @property
+    def cluster(self) -> str:
+        """The first eight digits of the agent's cluster id: all that it makes is named by them."""
+        return str(self.get("/hyper/host")["cluster_id"])[:8]
+
+    def hyper(self, *arguments: str) -> str:
+        """Run a command line of ours; what it printed."""
+        return run([str(BIN / "hyper"), *arguments], self.environment)
+
+    def get(self, path: str) -> Any:
+        """GET a JSON answer."""
+        with urllib.request.urlopen(self.url + path) as answer:
+            return json.load(answer)
+
+    def resident_mib(self) -> float:
+        """The resident memory of the agent."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) / 1024
+
+
+def run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Run a command that must succeed; what it printed."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_page(url: str) -> str:
+    """Fetch a page as soon as it answers."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
