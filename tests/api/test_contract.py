@@ -17,8 +17,9 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from tests.api.conftest import LIMIT_S, Server
 
+from garbi.base import names
 from garbi.base.problem import TYPE_PREFIX, error_classes
-from garbi.hyper.model import machine, names, query, validation
+from garbi.hyper.model import machine, query, validation
 from garbi.hyper.model.event import EventKind
 from garbi.hyper.model.image import ImageState, ImageType
 from garbi.hyper.rest.app import assemble

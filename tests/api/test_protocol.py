@@ -11,8 +11,8 @@ import pytest
 from tests.api.conftest import Server, StartServer
 
 from garbi.hyper.rest.app import assemble
-from garbi.hyper.rest.preferences import read_patience
 from garbi.hyper.rest.state import MAX_WAITERS
+from garbi.web.preferences import read_patience
 
 PATHS = sorted(assemble().openapi()["paths"].items())
 OPERATIONS = [(path, method) for path, item in PATHS for method in item]

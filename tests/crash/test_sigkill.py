@@ -25,6 +25,7 @@ from garbi.base.errors import ServerUnreachable
 from garbi.base.failpoints import EXIT_CODE
 from garbi.hyper.store.migrate import migrate
 from garbi.hyper_api.client import HyperClient
+from garbi.storage.engine import url_of
 
 SEED = 20
 KILLS = 40
@@ -94,10 +95,13 @@ def test_a_database_that_the_child_of_a_killed_agent_is_still_making_is_not_made
 
 
 @contextlib.contextmanager
-def making(path: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def making(path: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The process that an agent starts to make its database."""
-    command = [sys.executable, "-m", "garbi.hyper.store.migrate", str(path)]
-    with subprocess.Popen(command, env=os.environ | environment) as child:
+    command = [sys.executable, "-m", "garbi.storage.migrate", "garbi.hyper.store"]
+    with subprocess.Popen(command, env=os.environ | environment, stdin=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        child.stdin.write(url_of(path))
+        child.stdin.close()
         try:
             yield child
         finally:

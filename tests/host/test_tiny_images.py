@@ -20,7 +20,7 @@ from tests.free_ports import free_port
 
 from garbi.base.errors import DriverUnavailable
 from garbi.base.failpoints import EXIT_CODE
-from garbi.hyper.images.inspection import inspect_image
+from garbi.content.inspection import inspect_image
 from garbi.hyper.images.tiny import READY_LINE, build_tiny
 from garbi.hyper.images.tiny import tools as tiny_tools
 from garbi.hyper.model.image import ImageType

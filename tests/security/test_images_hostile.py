@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from garbi.base.errors import ImageRejected
-from garbi.hyper.images.inspection import inspect_image
-from garbi.hyper.images.inspector import look_into
+from garbi.content.inspection import inspect_image
+from garbi.content.inspector import look_into
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.store.database import Database

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from garbi.base.errors import ImageRejected
-from garbi.hyper.images import inspection
-from garbi.hyper.images.inspection import inspect_image
-from garbi.hyper.images.sandbox import FILE, Limits, python_command, run_confined, sandbox_kind
+from garbi.content import inspection
+from garbi.content.inspection import inspect_image
+from garbi.content.sandbox import FILE, Limits, python_command, run_confined, sandbox_kind
 from garbi.hyper.model.image import ImageType
 
 CANARY = "canary-of-the-host-7d1f0c"
@@ -140,7 +140,7 @@ def test_an_inspection_over_its_limits_refuses_the_image(image: Path, monkeypatc
 
 
 def test_the_inspector_runs_alone_in_the_sandbox(image: Path) -> None:
-    ended = run_confined(python_command("garbi.hyper.images.inspector", "raw", "1000000", FILE), image, Limits())
+    ended = run_confined(python_command("garbi.content.inspector", "raw", "1000000", FILE), image, Limits())
     assert json.loads(ended.output)["field"] == "file"
     with pytest.raises(ImageRejected, match="cut off"):
         inspect_image(image, ImageType.RAW, 1 << 30)

@@ -1,9 +1,9 @@
 """A driver in a distribution of its own, as small as one can be: a machine is a note, its last line is its condition."""
 
 from garbi.base.errors import NotFound
+from garbi.base.names import check_name
 from garbi.hyper.drivers.protocol import Condition, DriverInfo, Observation
 from garbi.hyper.model.image import ImageType
-from garbi.hyper.model.names import check_name
 
 
 class NotesDriver:

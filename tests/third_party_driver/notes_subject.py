@@ -9,9 +9,9 @@ from pathlib import Path
 from tests.conformance.subjects import Limits
 
 from garbi.base.clock import SystemClock
+from garbi.base.names import check_name
 from garbi.hyper.drivers.protocol import Driver, DriverContext, ImageFile
 from garbi.hyper.model.image import ImageType
-from garbi.hyper.model.names import check_name
 
 
 class NotesEvidence:

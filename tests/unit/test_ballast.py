@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from garbi.base.errors import NoSpace
-from garbi.hyper.store import ballast
-from garbi.hyper.store.ballast import Ballast
+from garbi.storage import ballast
+from garbi.storage.ballast import Ballast
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
         fields[1], fields[4] = 1, left[0]
         return os.statvfs_result(fields)
 
-    monkeypatch.setattr("garbi.hyper.store.ballast.os.statvfs", statvfs)
+    monkeypatch.setattr("garbi.storage.ballast.os.statvfs", statvfs)
     return left
 
 
@@ -57,6 +57,6 @@ def test_ballast_that_does_not_fit_after_all_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("garbi.hyper.store.ballast.os.posix_fallocate", full)
+    monkeypatch.setattr("garbi.storage.ballast.os.posix_fallocate", full)
     Ballast(tmp_path).balance()
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ import pytest
 
 from garbi.base.errors import FinalError, InvalidField
 from garbi.hyper.cli.app import command_tree, run
-from garbi.hyper.cli.completion import STATES, ShellCompleter, _split
+from garbi.hyper.cli.completion import STATES, HyperCompleter
 from garbi.hyper.cli.images import TYPES, guess_type
 from garbi.hyper.cli.machines import read_pair, read_port, with_cpu
 from garbi.hyper.cli.serve import is_loopback
@@ -23,6 +23,8 @@ from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.machine import State
 from garbi.hyper.model.query import MACHINE_FILTERS
 from garbi.hyper_api import client
+from garbi.hyper_api.client import HyperClient
+from garbi.terminal.completion import split_words
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -137,7 +139,7 @@ def test_the_command_line_and_the_client_agree_with_the_model() -> None:
     assert client.DEFAULT_URL == DEFAULT_URL
     assert set(STATES) == set(State)
     assert set(TYPES) == set(ImageType)
-    completer = ShellCompleter(NOWHERE, command_tree)
+    completer = HyperCompleter(HyperClient(NOWHERE), command_tree)
     offered = {filter.rstrip("=") for filter in completer.offers(["list"], "")}
     assert offered <= set(MACHINE_FILTERS)
 
@@ -158,16 +160,16 @@ def test_the_command_line_and_the_client_agree_with_the_model() -> None:
     ],
 )
 def test_the_shell_offers_what_may_stand_there(typed: list[str], current: str, offer: str | None) -> None:
-    offers = list(ShellCompleter(NOWHERE, command_tree).offers(typed, current))
+    offers = list(HyperCompleter(HyperClient(NOWHERE), command_tree).offers(typed, current))
     assert offer in offers if offer is not None else not offers
 
 
 def test_the_words_of_a_line_end_at_the_cursor() -> None:
-    assert _split("list sta") == ["list", "sta"]
-    assert _split("list ") == ["list", ""]
-    assert _split("hyper list ") == ["list", ""]
-    assert _split("") == [""]
-    assert _split('add "open') is None
+    assert split_words("list sta", "hyper") == ["list", "sta"]
+    assert split_words("list ", "hyper") == ["list", ""]
+    assert split_words("hyper list ", "hyper") == ["list", ""]
+    assert split_words("", "hyper") == [""]
+    assert split_words('add "open', "hyper") is None
 
 
 def test_every_command_of_the_contract_is_there() -> None:

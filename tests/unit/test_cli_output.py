@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garbi.hyper.cli.output import Column, field, plain, show_list, show_one, size_text, to_yaml
-from garbi.hyper.cli.text import clean, clean_log
+from garbi.terminal.output import Column, field, plain, show_list, show_one, size_text, to_yaml
+from garbi.terminal.text import clean, clean_log
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from garbi.base.calls import PAGE, read_events
 from garbi.base.errors import GarbiError, InvalidField, NotFound, PortTaken, ServerUnreachable
+from garbi.base.http import Answer, HttpTransport, Request
 from garbi.base.problem import from_problem, to_problem
-from garbi.hyper_api.client import PAGE, HyperClient, read_events
-from garbi.hyper_api.transport import Answer, HttpTransport, Request
+from garbi.hyper_api.client import HyperClient
 
 
 @dataclass
@@ -94,7 +95,7 @@ def test_an_error_that_is_no_known_problem_is_an_error_still(content: bytes) -> 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"3"])
 def test_an_answer_that_is_no_document_comes_from_a_stranger(content: bytes) -> None:
     client, _ = client_of((200, content))
-    with pytest.raises(ServerUnreachable, match="not a hyper"):
+    with pytest.raises(ServerUnreachable, match="not a service"):
         client.host()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from garbi.hyper.loops.crews import Crews
+from garbi.base.crews import Crews
 
 
 def test_a_type_whose_workers_are_all_stuck_holds_up_no_other() -> None:

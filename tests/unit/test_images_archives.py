@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from garbi.base.errors import ImageRejected
-from garbi.hyper.images import tarballs
-from garbi.hyper.images.inspector import look_into
+from garbi.content import tarballs
+from garbi.content.inspector import look_into
 from garbi.hyper.model.image import ImageType
 
 GIBIBYTE = 1 << 30

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from garbi.base.errors import DriverUnavailable, ImageRejected
-from garbi.hyper.images import sandbox
-from garbi.hyper.images.inspection import inspect_image
+from garbi.content import sandbox
+from garbi.content.inspection import inspect_image
 from garbi.hyper.model.image import ImageType
 
 MEBIBYTE = 1 << 20

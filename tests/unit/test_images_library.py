@@ -24,6 +24,7 @@ from garbi.hyper.store.database import Database
 from garbi.hyper.store.images import ImageTable
 from garbi.hyper.store.migrate import migrate
 from garbi.hyper.store.schema import machines
+from garbi.storage.engine import path_of
 
 MEBIBYTE = 1 << 20
 
@@ -362,21 +363,21 @@ def test_a_kill_at_any_step_leaves_all_of_it_or_nothing_and_the_next_start_sweep
 ) -> None:
     if verb == "remove":
         library.add("one", ImageType.RAW, [bytes(MEBIBYTE)])
-    killed = run_program(root, database.path, verb, GARBI_CRASH_AT=f"images.{verb}.{step}")
+    killed = run_program(root, path_of(database.url), verb, GARBI_CRASH_AT=f"images.{verb}.{step}")
     assert killed.returncode == EXIT_CODE, killed.stderr
-    done = run_program(root, database.path, "look")
+    done = run_program(root, path_of(database.url), "look")
     names = json.loads(done.stdout)
     there = verb == "add" and step == "recorded"
     assert names == (["one"] if there else [])
     assert files(root) == ([f"sha256/{sha256(bytes(MEBIBYTE))}"] if there else [])
-    again = run_program(root, database.path, "add")
+    again = run_program(root, path_of(database.url), "add")
     assert json.loads(again.stdout) == ["one"]
     assert ImageLibrary(root, ImageTable(database)).missing() == []
 
 
 def test_every_step_that_is_killed_at_is_one_that_is_passed(root: Path, database: Database, tmp_path: Path) -> None:
     for verb in ("add", "remove"):
-        run_program(root, database.path, verb, GARBI_FAILPOINT_LOG=str(tmp_path / "passed"))
+        run_program(root, path_of(database.url), verb, GARBI_FAILPOINT_LOG=str(tmp_path / "passed"))
     passed = [line for line in (tmp_path / "passed").read_text().splitlines() if line.startswith("images.")]
     assert passed == [f"images.{verb}.{step}" for verb, step in STEPS]
 

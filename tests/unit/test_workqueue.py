@@ -2,7 +2,7 @@
 
 import threading
 
-from garbi.hyper.loops.workqueue import WorkQueue
+from garbi.base.workqueue import WorkQueue
 
 
 class HandClock:

@@ -29,11 +29,11 @@ from garbi.hyper.publishing.holders import PortHolder
 from garbi.hyper.publishing.nftables import PublishingTable
 from garbi.hyper.settings import Settings
 from garbi.hyper.store import meta
-from garbi.hyper.store.ballast import Ballast
 from garbi.hyper.store.database import Database
 from garbi.hyper.store.images import ImageTable
-from garbi.hyper.store.lock import DataDirLock
 from garbi.hyper.store.migrate import migrate
+from garbi.storage.ballast import Ballast
+from garbi.storage.lock import DataDirLock
 
 DATABASE = "hyper.db"
 NO_FILE = Path("/nonexistent")

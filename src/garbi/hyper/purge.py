@@ -16,10 +16,10 @@ from garbi.hyper.main import DATABASE, driver_context
 from garbi.hyper.publishing.nftables import PublishingTable
 from garbi.hyper.settings import Settings
 from garbi.hyper.store import meta
-from garbi.hyper.store.ballast import Ballast
 from garbi.hyper.store.database import Database
-from garbi.hyper.store.lock import DataDirLock
 from garbi.hyper.store.migrate import migrate
+from garbi.storage.ballast import Ballast
+from garbi.storage.lock import DataDirLock
 
 
 def purge(settings: Settings, say: Callable[[str], None]) -> None:

@@ -9,33 +9,26 @@ Every failure is an error of `garbi.base.errors`, the same that the host raised.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
 
-from garbi.base.errors import InvalidField, NotFound, ServerUnreachable
-from garbi.base.problem import from_problem
-from garbi.hyper_api.transport import Answer, HttpTransport, Request, Transport
+from garbi.base.calls import ANSWER_S, Calls, Document, is_segment, parse, prefer, read_events, segment, target
+from garbi.base.errors import InvalidField
+from garbi.base.http import HttpTransport, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8081"
-ANSWER_S = 30.0
-"""How long an answer may take beyond the time that was asked to wait."""
-
 SILENCE_S = 60.0
 """How long an event stream may be silent; a living one speaks more often."""
 
 UPLOAD_S = 600.0
-PAGE = 500
-
-Document = dict[str, Any]
 
 
 class HyperClient:
     """One host: `machines` and `images` hold the verbs of each."""
 
-    def __init__(self, url: str = DEFAULT_URL, transport: Transport | None = None) -> None:
-        self._calls = _Calls(transport or HttpTransport(url))
+    def __init__(self, url: str = DEFAULT_URL, transport: Transport | None = None, token: str | None = None) -> None:
+        """Speak to the agent at `url`, as who has its `token`."""
+        self._calls = Calls(transport or HttpTransport(url), token)
         self.machines = MachineCalls(self._calls)
         self.images = ImageCalls(self._calls)
 
@@ -58,14 +51,14 @@ class HyperClient:
     def events(self, after: int | None = None, **filters: str) -> Iterator[Document]:
         """Every event from now on, or after the one numbered `after`, until the host ends the stream."""
         headers = {} if after is None else {"Last-Event-ID": str(after)}
-        answer = self._calls.send("GET", _target("/hyper/events", filters), headers=headers, timeout_s=SILENCE_S)
+        answer = self._calls.send("GET", target("/hyper/events", filters), headers=headers, timeout_s=SILENCE_S)
         yield from read_events(answer.chunks)
 
 
 class MachineCalls:
     """The verbs of machines. `wait_s` is how long a call waits at most for the machine to become what was asked for."""
 
-    def __init__(self, calls: _Calls) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def list(self, filters: Mapping[str, str] | None = None) -> list[Document]:
@@ -87,14 +80,14 @@ class MachineCalls:
 
     def remove(self, id: str, wait_s: float = 30) -> Document | None:
         """Remove a machine; None when it is gone, the machine while it is going. Raises NotFound."""
-        answer = self._calls.send("DELETE", _machine(id), headers=_prefer(wait_s), timeout_s=ANSWER_S + wait_s)
+        answer = self._calls.send("DELETE", _machine(id), headers=prefer(wait_s), timeout_s=ANSWER_S + wait_s)
         content = answer.read()
-        return _parse(content) if answer.status == 202 else None
+        return parse(content) if answer.status == 202 else None
 
     def log(self, id: str, limit: int | None = None) -> str:
         """The end of what the machine wrote to its console, at most `limit` bytes of it."""
         query = {} if limit is None else {"limit": str(limit)}
-        answer = self._calls.send("GET", _target(_machine(id) + "/log", query))
+        answer = self._calls.send("GET", target(_machine(id) + "/log", query))
         return answer.read().decode("utf-8", "replace")
 
     def figures(self, id: str) -> Document:
@@ -105,7 +98,7 @@ class MachineCalls:
 class ImageCalls:
     """The verbs of images."""
 
-    def __init__(self, calls: _Calls) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def list(self, filters: Mapping[str, str] | None = None) -> list[Document]:
@@ -118,125 +111,21 @@ class ImageCalls:
 
     def add(self, name: str, type: str, content: Iterable[bytes], size: int, sha256: str | None = None) -> Document:
         """Send `size` bytes of content in; raises InvalidField, ImageRejected, DigestMismatch, AlreadyExists, NoSpace."""
-        if not _is_segment(name):
+        if not is_segment(name):
             raise InvalidField("name", f"name {name[:80]!r} is not allowed: it begins and ends with a letter or digit")
         query = {"type": type} | ({} if sha256 is None else {"sha256": sha256})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        answer = self._calls.send("PUT", _target(_image(name), query), content, headers, UPLOAD_S)
-        return _parse(answer.read())
+        answer = self._calls.send("PUT", target(_image(name), query), content, headers, UPLOAD_S)
+        return parse(answer.read())
 
     def remove(self, name: str) -> None:
         """Remove an image; raises NotFound, ImageInUse."""
         self._calls.send("DELETE", _image(name)).read()
 
 
-class _Calls:
-    """Requests and answers of documents; an answer that is an error is raised."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def documents(self, path: str, filters: Mapping[str, str], key: str | None) -> list[Document]:
-        """A whole list, page by page; `key` is the field by which pages continue."""
-        if key is None:
-            return self._list(_target(path, filters))
-        found: list[Document] = []
-        query = {**filters, "limit": str(PAGE)}
-        while True:
-            page = self._list(_target(path, query))
-            found += page
-            if len(page) < PAGE:
-                return found
-            query["marker"] = str(page[-1][key])
-
-    def document(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        wait_s: float = 0,
-        headers: Mapping[str, str] | None = None,
-    ) -> Document:
-        content = None if body is None else json.dumps(body).encode()
-        sent = {**(headers or {}), **_prefer(wait_s), **({} if body is None else {"Content-Type": "application/json"})}
-        return _parse(self.send(method, path, content, sent, ANSWER_S + wait_s).read())
-
-    def send(
-        self,
-        method: str,
-        target: str,
-        body: bytes | Iterable[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = ANSWER_S,
-    ) -> Answer:
-        """The answer to a request; raises the error that it describes."""
-        answer = self._transport.send(Request(method, target, headers or {}, body, timeout_s))
-        if 200 <= answer.status < 300:
-            return answer
-        try:
-            problem = json.loads(answer.read())
-        except ValueError:
-            problem = {}
-        raise from_problem(problem if isinstance(problem, dict) else {}, answer.status)
-
-    def _list(self, target: str) -> list[Document]:
-        found = _load(self.send("GET", target).read())
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise _stranger()
-        return found
-
-
-def read_events(chunks: Iterable[bytes]) -> Iterator[Document]:
-    """The documents in a stream of server-sent events; comments and names are passed over."""
-    rest = b""
-    for chunk in chunks:
-        *blocks, rest = (rest + chunk).split(b"\n\n")
-        for block in blocks:
-            data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                yield _parse(b"\n".join(data))
-
-
-def _load(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        raise _stranger() from None
-
-
-def _parse(content: bytes) -> Document:
-    document = _load(content)
-    if not isinstance(document, dict):
-        raise _stranger()
-    return document
-
-
-def _stranger() -> ServerUnreachable:
-    return ServerUnreachable("what answered is not a hyper of this version")
-
-
-def _prefer(wait_s: float) -> dict[str, str]:
-    return {"Prefer": f"wait={wait_s:.0f}" if wait_s > 0 else "respond-async"}
-
-
-def _target(path: str, query: Mapping[str, str]) -> str:
-    return f"{path}?{urlencode(query)}" if query else path
-
-
 def _machine(id: str) -> str:
-    return "/hyper/machines/" + _segment(id, "machine has the id")
+    return "/hyper/machines/" + segment(id, "machine has the id")
 
 
 def _image(name: str) -> str:
-    return "/hyper/images/" + _segment(name, "image is called")
-
-
-def _segment(text: str, what: str) -> str:
-    """One segment of a path; those that a path takes for something else cannot name a thing."""
-    if not _is_segment(text):
-        raise NotFound(f"no {what} {text!r}")
-    return quote(text, safe="")
-
-
-def _is_segment(text: str) -> bool:
-    return text.strip(".") != "" and "/" not in text
+    return "/hyper/images/" + segment(name, "image is called")

@@ -17,7 +17,7 @@ from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.settings import Settings
 from garbi.hyper.store.database import Database
-from garbi.hyper.store.lock import DataDirLock
+from garbi.storage.lock import DataDirLock
 
 PATIENCE_S = 10.0
 """How long closing waits for steps under way; one that takes longer is taken again at the next start."""

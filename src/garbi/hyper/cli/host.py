@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from garbi.hyper.cli.machines import filters_argument, read_filters
-from garbi.hyper.cli.output import (
+from garbi.hyper.cli.server import connect
+from garbi.terminal.output import (
     Column,
     Document,
     Format,
@@ -23,7 +24,6 @@ from garbi.hyper.cli.output import (
     show_list,
     show_one,
 )
-from garbi.hyper.cli.server import connect
 
 DRIVER_COLUMNS = (
     Column("name", field("name")),

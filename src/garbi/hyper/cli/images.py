@@ -11,7 +11,8 @@ import click
 
 from garbi.base.errors import AlreadyExists, FinalError, InvalidField, NotFound
 from garbi.hyper.cli.machines import each, filters_argument, read_filters
-from garbi.hyper.cli.output import (
+from garbi.hyper.cli.server import connect
+from garbi.terminal.output import (
     Column,
     Document,
     Format,
@@ -24,8 +25,7 @@ from garbi.hyper.cli.output import (
     show_list,
     size_text,
 )
-from garbi.hyper.cli.progress import sent, working
-from garbi.hyper.cli.server import connect
+from garbi.terminal.progress import sent, working
 
 if TYPE_CHECKING:
     from garbi.hyper_api.client import HyperClient

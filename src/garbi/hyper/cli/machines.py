@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from garbi.base.errors import AbilityMissing, Conflict, GarbiError, NotFound, ServerUnreachable
-from garbi.hyper.cli.output import (
+from garbi.hyper.cli.server import connect
+from garbi.terminal.output import (
     Column,
     Command,
     Document,
@@ -26,9 +27,8 @@ from garbi.hyper.cli.output import (
     show_one,
     size_text,
 )
-from garbi.hyper.cli.progress import settle
-from garbi.hyper.cli.server import connect
-from garbi.hyper.cli.text import clean_log
+from garbi.terminal.progress import settle
+from garbi.terminal.text import clean_log
 
 _PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?\Z")
 
@@ -107,7 +107,7 @@ def add(
     if no_start:
         spec["state"] = "stopped"
     client = connect(context)
-    machine = settle(client, not no_wait, lambda wait_s: client.machines.add(spec, wait_s))
+    machine = settle(client.machines.get, not no_wait, lambda wait_s: client.machines.add(spec, wait_s))
     if machine is None:
         raise NotFound("the machine was removed meanwhile")
     say(describe(machine) if on_terminal() else machine["id"])
@@ -159,7 +159,7 @@ def rm(context: click.Context, ids: tuple[str, ...], no_wait: bool) -> None:
     client = connect(context)
 
     def remove(id: str) -> None:
-        machine = settle(client, not no_wait, lambda wait_s: client.machines.remove(id, wait_s))
+        machine = settle(client.machines.get, not no_wait, lambda wait_s: client.machines.remove(id, wait_s))
         say(f"{id} is {'removed' if machine is None else 'being removed'}" if on_terminal() else id)
         if machine is not None and not no_wait:
             raise Conflict(f"{id} is still being removed: {machine['reason'] or 'it goes on'}")
@@ -249,7 +249,7 @@ def _wish_each(context: click.Context, ids: tuple[str, ...], state: str, no_wait
     client = connect(context)
 
     def wish(id: str) -> None:
-        machine = settle(client, not no_wait, lambda wait_s: client.machines.wish(id, state, wait_s))
+        machine = settle(client.machines.get, not no_wait, lambda wait_s: client.machines.wish(id, state, wait_s))
         if machine is None:
             raise NotFound(f"{id} was removed meanwhile")
         if not no_wait:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from garbi.hyper.cli.output import say
+from garbi.terminal.output import say
 
 
 @click.command()

@@ -30,10 +30,10 @@ from garbi.base.errors import (
     NotFound,
 )
 from garbi.base.failpoints import reach
+from garbi.base.names import check_image_name
+from garbi.content.inspection import inspect_image
 from garbi.hyper.drivers.protocol import ImageFile
-from garbi.hyper.images.inspection import inspect_image
 from garbi.hyper.model.image import Image, ImageState, ImageType
-from garbi.hyper.model.names import check_image_name
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SPACE_CHECK_BYTES = 16 << 20

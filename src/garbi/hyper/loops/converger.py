@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from garbi.base.clock import Clock
+from garbi.base.crews import Crews
 from garbi.base.errors import DriverUnavailable, GarbiError, TemporaryError
 from garbi.base.failpoints import reach
 from garbi.hyper.converge import Act, Decision, Progress, Settle, Step, next_step
@@ -27,7 +28,6 @@ from garbi.hyper.drivers.protocol import (
     Pausable,
 )
 from garbi.hyper.drivers.registry import DriverRegistry
-from garbi.hyper.loops.crews import Crews
 from garbi.hyper.loops.looking import look_at, look_at_all
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.machine import Machine, State, Wish

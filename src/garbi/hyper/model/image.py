@@ -4,23 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-
-class ImageType(StrEnum):
-    """The format of an image's content, declared when it is added, checked once, never guessed again."""
-
-    QCOW2 = "qcow2"
-    RAW = "raw"
-    DOCKER = "docker"
-    ROOTFS = "rootfs"
-
-
-class ImageState(StrEnum):
-    QUEUED = "queued"
-    UPLOADING = "uploading"
-    ACTIVE = "active"
-    FAILED = "failed"
+from garbi.hyper_api.vocabulary import ImageState as ImageState
+from garbi.hyper_api.vocabulary import ImageType as ImageType
 
 
 @dataclass(frozen=True, slots=True)

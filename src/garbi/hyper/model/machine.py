@@ -5,88 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from garbi.base.errors import InvalidField
 from garbi.base.transitions import Transition, TransitionTable
-
-E = TypeVar("E", bound=StrEnum)
-
-
-def _member(kind: type[E], field: str, value: Any) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        allowed = [str(each) for each in kind]
-        raise InvalidField(field, f"{field} {value!r} is not allowed: it takes {', '.join(allowed)}", allowed) from None
-
-
-class State(StrEnum):
-    """What the host last observed of a machine; only the agent writes it."""
-
-    PENDING = "pending"
-    CREATING = "creating"
-    STOPPED = "stopped"
-    STARTING = "starting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPING = "stopping"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    REMOVING = "removing"
-
-
-class Wish(StrEnum):
-    """What the user wants of a machine; only the user writes it."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
-    PAUSED = "paused"
-    REMOVED = "removed"
-
-
-class Protocol(StrEnum):
-    TCP = "tcp"
-    UDP = "udp"
-
-
-class NodeFailurePolicy(StrEnum):
-    """What becomes of a machine whose node is proven dead."""
-
-    STAY = "stay"
-    RECREATE = "recreate"
-
-
-class RestartPolicy(StrEnum):
-    """What the agent does when a machine ends by itself."""
-
-    NO = "no"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class PublishedPort:
-    """A port of the host, on every address of it, that leads to a port of a machine."""
-
-    node_port: int
-    machine_port: int
-    protocol: Protocol = Protocol.TCP
-
-    @classmethod
-    def from_mapping(cls, values: PublishedPort | Mapping[str, Any]) -> PublishedPort:
-        """Read a published port as REST takes it; raises InvalidField."""
-        if isinstance(values, PublishedPort):
-            return values
-        try:
-            protocol = _member(Protocol, "ports", values.get("protocol", Protocol.TCP))
-            return cls(int(values["node_port"]), int(values["machine_port"]), protocol)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            shape = '{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}'
-            raise InvalidField("ports", f"a published port looks like {shape}", allowed=shape) from None
-
-    def __str__(self) -> str:
-        suffix = "" if self.protocol is Protocol.TCP else f"/{self.protocol}"
-        return f"{self.node_port}:{self.machine_port}{suffix}"
+from garbi.hyper_api.vocabulary import NodeFailurePolicy as NodeFailurePolicy
+from garbi.hyper_api.vocabulary import Protocol as Protocol
+from garbi.hyper_api.vocabulary import PublishedPort as PublishedPort
+from garbi.hyper_api.vocabulary import RestartPolicy as RestartPolicy
+from garbi.hyper_api.vocabulary import State as State
+from garbi.hyper_api.vocabulary import Wish as Wish
+from garbi.hyper_api.vocabulary import member
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +40,7 @@ class MachineSpec:
         """Read a specification as REST takes it (`state` is the wish); raises InvalidField, which names the field."""
         fields = dict(values)
         if "state" in fields:
-            fields["wish"] = _member(Wish, "state", fields.pop("state"))
+            fields["wish"] = member(Wish, "state", fields.pop("state"))
         unknown = sorted(fields.keys() - cls.__dataclass_fields__.keys())
         if unknown or "image" not in fields:
             known = sorted({*cls.__dataclass_fields__} - {"wish"} | {"state"})
@@ -119,7 +48,7 @@ class MachineSpec:
             raise InvalidField(unknown[0] if unknown else "image", text, allowed=known)
         for name, kind in (("restart", RestartPolicy), ("on_node_failure", NodeFailurePolicy)):
             if fields.get(name) is not None:
-                fields[name] = _member(kind, name, fields[name])
+                fields[name] = member(kind, name, fields[name])
         ports = fields.get("ports", ())
         if not isinstance(ports, list | tuple):
             raise InvalidField("ports", "ports take a list of published ports", allowed="a list")

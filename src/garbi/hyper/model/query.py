@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from garbi.base.errors import UnknownFilter
+from garbi.base.filters import check_filters
 
 MACHINE_FILTERS = (
     "id", "name", "type", "image", "mem", "cpus", "node", "address", "state", "wish", "reason", "restart", "on_node_failure",
@@ -23,13 +23,3 @@ class MachineQuery:
 
     def __post_init__(self) -> None:
         check_filters(self.filters, MACHINE_FILTERS)
-
-
-def check_filters(asked: Iterable[str], allowed: Iterable[str]) -> None:
-    """Raise UnknownFilter, which names them, when a list is asked for by a field that it does not have."""
-    unknown = sorted(set(asked) - set(allowed))
-    if unknown:
-        names = ", ".join(allowed)
-        raise UnknownFilter(
-            f"no filter is called {unknown[0]!r}; there are: {names}", field=unknown[0], allowed=list(allowed)
-        )

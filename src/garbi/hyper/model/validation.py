@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from garbi.base.errors import InvalidField
+from garbi.base.names import check_name
 from garbi.hyper.model.machine import MachineSpec, NodeFailurePolicy, Protocol, PublishedPort, RestartPolicy, Wish
-from garbi.hyper.model.names import check_name
 
 MAX_MEM_MIB = 2**24
 MAX_CPUS = 4096

@@ -10,10 +10,13 @@ from fastapi import FastAPI
 
 from garbi import __version__
 from garbi.hyper.agent import Agent
-from garbi.hyper.rest import drivers, events, host, images, machines, metrics, page, problems
-from garbi.hyper.rest.gate import Gate
-from garbi.hyper.rest.openapi import DESCRIPTION, describer
+from garbi.hyper.rest import drivers, events, host, images, machines, metrics
+from garbi.hyper.rest.openapi import DESCRIPTION
 from garbi.hyper.rest.state import MAX_THREADS, ServerState
+from garbi.web import page, problems
+from garbi.web.gate import Gate
+from garbi.web.openapi import describer
+from garbi.web.request_metrics import RequestMetrics
 
 
 def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float = 15.0) -> FastAPI:
@@ -26,9 +29,9 @@ def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float
     app.state.server = ServerState(agent, keep_alive_s)
     app.state.metrics = metrics.new_registry(agent)
     # The last added is the outermost: every answer is counted, and nothing unexpected gets out.
-    app.add_middleware(Gate, host_names=host_names)
+    app.add_middleware(Gate, streamed=_is_content, host_names=host_names)
     app.add_middleware(problems.LastResort)
-    app.add_middleware(metrics.RequestMetrics, registry=app.state.metrics)
+    app.add_middleware(RequestMetrics, service="hyper", registry=app.state.metrics)
     return app
 
 
@@ -49,6 +52,10 @@ def assemble() -> FastAPI:
     problems.install(app)
     app.openapi = describer(app)  # type: ignore[method-assign]
     return app
+
+
+def _is_content(method: str, path: str) -> bool:
+    return method == "PUT" and path.startswith("/hyper/images/")
 
 
 @asynccontextmanager

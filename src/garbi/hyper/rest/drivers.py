@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from garbi.base.errors import InvalidField, UnknownFilter
 from garbi.hyper.agent.agent import DriverStatus
-from garbi.hyper.rest.listing import link_next, parameters, read_list, select
-from garbi.hyper.rest.problems import documented
 from garbi.hyper.rest.state import AgentOf
 from garbi.hyper_api import schemas
+from garbi.web.listing import link_next, parameters, read_list, select
+from garbi.web.problems import documented
 
 FILTERS = ("name", "available", "version")
 

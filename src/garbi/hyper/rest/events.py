@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 from garbi.base.clock import to_wire
 from garbi.base.errors import Busy, InvalidField, UnknownFilter
 from garbi.hyper.model.event import Event
-from garbi.hyper.rest.listing import check_query, parameters
-from garbi.hyper.rest.problems import documented
 from garbi.hyper.rest.state import MAX_STREAMS, Server, ServerState
 from garbi.hyper_api import schemas
+from garbi.web.listing import check_query, parameters
+from garbi.web.problems import documented
 
 FILTERS = ("machine_id", "kind", "state", "wish")
 PAGE = 200

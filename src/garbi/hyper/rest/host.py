@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from garbi import __version__
 from garbi.base.errors import InvalidField, UnknownFilter
-from garbi.hyper.rest.listing import link_next, parameters, read_list, select, takes
-from garbi.hyper.rest.problems import documented
 from garbi.hyper.rest.state import AgentOf
 from garbi.hyper_api import schemas
+from garbi.web.listing import link_next, parameters, read_list, select, takes
+from garbi.web.problems import documented
 
 VIOLATION_FILTERS = ("invariant", "subject", "detail")
 

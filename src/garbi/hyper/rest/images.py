@@ -29,13 +29,13 @@ from garbi.base.errors import (
     NotFound,
     UnknownFilter,
 )
+from garbi.base.names import check_image_name
 from garbi.hyper.model.image import Image, ImageType
-from garbi.hyper.model.names import check_image_name
 from garbi.hyper.model.query import IMAGE_FILTERS
-from garbi.hyper.rest.listing import link_next, parameters, read_list, select, takes
-from garbi.hyper.rest.problems import documented
 from garbi.hyper.rest.state import AgentOf, Server
 from garbi.hyper_api import schemas
+from garbi.web.listing import link_next, parameters, read_list, select, takes
+from garbi.web.problems import documented
 
 BLOCK = 2**20
 STALLED_S = 120

@@ -36,11 +36,11 @@ from garbi.hyper.model.machine import (
     Wish,
 )
 from garbi.hyper.model.query import MACHINE_FILTERS, MachineQuery
-from garbi.hyper.rest.listing import link_next, parameters, read_list, takes
-from garbi.hyper.rest.preferences import IdempotencyKey, Looking, Waiting
-from garbi.hyper.rest.problems import documented
 from garbi.hyper.rest.state import AgentOf, Server
 from garbi.hyper_api import schemas
+from garbi.web.listing import link_next, parameters, read_list, takes
+from garbi.web.preferences import IdempotencyKey, Looking, Waiting
+from garbi.web.problems import documented
 
 LOG_DEFAULT = 2**16
 LOG_MAX = 2**20

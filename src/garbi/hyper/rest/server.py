@@ -2,108 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import resource
-import signal
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import uvicorn
-
-from garbi.base.errors import FinalError, PortTaken
 from garbi.hyper.agent import Agent
 from garbi.hyper.rest.app import create_app
-from garbi.hyper.rest.state import ServerState
+from garbi.web import server
 
-GRACE_S = 3
-BACKLOG = 512
+
+class Service(server.Service):
+    """One agent at one address. A silent event stream speaks every `keep_alive_s` seconds."""
+
+    def __init__(self, agent: Agent, host: str, port: int, keep_alive_s: float = 15.0) -> None:
+        app = create_app(agent, keep_alive_s=keep_alive_s)
+        super().__init__(app, host, port, app.state.server.close)
 
 
 def run(agent: Agent, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; port 0 takes a free one. Raises PortTaken, or FinalError for a useless address."""
-    _allow_many_files()
     service = Service(agent, host, port)
     print(f"hyper answers at {service.url} until Ctrl-C; machines keep running then", flush=True)
-    with _signals_end_only_the_server():
-        service.run()
-
-
-class Service:
-    """One agent at one address: listening from its construction, answering while `run` runs."""
-
-    def __init__(self, agent: Agent, host: str, port: int, keep_alive_s: float = 15.0) -> None:
-        self._listener = _listen(host, port)
-        self.url = _url(self._listener)
-        app = create_app(agent, keep_alive_s=keep_alive_s)
-        config = uvicorn.Config(
-            app,
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            ws="none",
-            lifespan="on",
-            timeout_graceful_shutdown=GRACE_S,
-        )
-        self._server = _Server(config, app.state.server)
-
-    def run(self) -> None:
-        """Answer until `stop`, or a signal when this is the main thread."""
-        try:
-            self._server.run(sockets=[self._listener])
-        finally:
-            self._listener.close()
-
-    def stop(self) -> None:
-        """Tell `run` to end; from any thread."""
-        self._server.should_exit = True
-
-
-class _Server(uvicorn.Server):
-    """A server that lets go of what waits before it waits for what runs."""
-
-    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
-        super().__init__(config)
-        self._state = state
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._state.close()
-        await super().shutdown(sockets)
-
-
-@contextmanager
-def _signals_end_only_the_server() -> Iterator[None]:
-    """uvicorn raises the signal that ended it once more; what follows here is the orderly end, not a second death."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _allow_many_files() -> None:
-    """Two sockets keep each published port: the usual soft limit would end at four machines of many ports."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            detail = f"port {port} of {host} is in use by another program; choose another one with --port"
-            raise PortTaken(detail, field="port") from error
-        raise FinalError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    service.run()

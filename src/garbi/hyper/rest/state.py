@@ -14,7 +14,7 @@ from fastapi import Depends, Request, Response
 from garbi.base.errors import Busy
 from garbi.hyper.agent import Agent
 from garbi.hyper.model.machine import Machine
-from garbi.hyper.rest.preferences import Patience
+from garbi.web.preferences import Patience
 
 MAX_WAITERS = 96
 MAX_UPLOADS = 16

@@ -12,6 +12,7 @@ import libvirt
 
 from garbi.base.errors import AlreadyExists, Conflict, GarbiError, NotFound
 from garbi.base.failpoints import reach
+from garbi.base.names import check_name
 from garbi.hyper.drivers.libvirt.capabilities import Virtualisation, find_virtualisation
 from garbi.hyper.drivers.libvirt.connection import Connection, found, verb
 from garbi.hyper.drivers.libvirt.console import Consoles
@@ -34,7 +35,6 @@ from garbi.hyper.drivers.protocol import (
     Observation,
 )
 from garbi.hyper.model.image import ImageType
-from garbi.hyper.model.names import check_name
 
 DEFAULT_URI = "qemu:///system"
 REAPED_WITHIN_S = 20.0

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `garbi.hyper.store.migrate` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `garbi.storage.migrate` hands over."""
 
 from alembic import context
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from garbi.hyper.loops.workqueue import WorkQueue
+from garbi.base.workqueue import WorkQueue
 
 Work = Callable[[str, str], None]
 """Called with a type and a machine's id; it must not raise."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from garbi.hyper.cli.text import clean
+from garbi.terminal.text import clean
 
 Document = dict[str, Any]
 
@@ -72,7 +72,16 @@ def complain(*lines: str) -> None:
     """Print an error, each of its lines with the program's name."""
     sys.stdout.flush()
     for line in lines:
-        print(f"hyper: {clean(line)}", file=sys.stderr)
+        print(f"{_speaker}: {clean(line)}", file=sys.stderr)
+
+
+_speaker = "garbi"
+
+
+def speak_as(program: str) -> None:
+    """Have errors begin with the name of this program from now on."""
+    global _speaker  # noqa: PLW0603 - a process is one program
+    _speaker = program
 
 
 def show_list(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from garbi.hyper.images.tarballs import Budget, ForwardReader, check_members, members, rejected, shown, unpacked
+from garbi.content.tarballs import Budget, ForwardReader, check_members, members, rejected, shown, unpacked
 
 LARGEST_JSON = 4 << 20
 MOST_LAYERS = 125

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from garbi.base.errors import InvalidField, UnknownFilter
-from garbi.hyper.model.query import check_filters
+from garbi.base.filters import check_filters
 
 MAX_LIMIT = 1000
 T = TypeVar("T", bound=BaseModel)

@@ -150,7 +150,7 @@ def unexpected(scope: Scope, error: BaseException) -> GarbiError:
     correlation_id = uuid.uuid4().hex
     fields = {"correlation_id": correlation_id, "method": scope["method"], "path": scope["path"]}
     log.error("unexpected", extra=fields, exc_info=error)
-    detail = f"something went wrong inside the agent; its log says more under {correlation_id}"
+    detail = f"something went wrong inside the service; its log says more under {correlation_id}"
     return GarbiError(detail, correlation_id=correlation_id)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from garbi.base.errors import ImageRejected
-from garbi.hyper.images.tarballs import rejected, shown
+from garbi.content.tarballs import rejected, shown
 
 SECTOR = 512
 PLAIN_HINT = "'qemu-img convert -O qcow2' makes a plain one of it"

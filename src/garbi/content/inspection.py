@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from garbi.base.errors import DriverFailed, DriverUnavailable, ImageRejected
-from garbi.hyper.images.sandbox import FILE, Ended, Limits, python_command, run_confined, sandbox_kind
-from garbi.hyper.model.image import ImageType
+from garbi.content.sandbox import FILE, Ended, Limits, python_command, run_confined, sandbox_kind
+from garbi.hyper_api.vocabulary import ImageType
 
 __all__ = ["inspect_image", "sandbox_kind"]
 
-_INSPECTOR = "garbi.hyper.images.inspector"
+_INSPECTOR = "garbi.content.inspector"
 _BYTES_PER_CPU_S = 16 << 20
 
 

@@ -8,18 +8,18 @@ a page embeds with a foreign site.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from garbi.base.errors import ContentTooLarge, GarbiError, MalformedRequest, RefusedRequest, UnsupportedMedia
-from garbi.hyper.rest.problems import answer
+from garbi.web.problems import answer
 
 MAX_BODY = 2**20
 JSON_METHODS = ("POST", "PUT", "PATCH")
-STREAMED = ("PUT", "/hyper/images/")
-"""The one request whose body is content, of any size, and read in pieces."""
+Streamed = Callable[[str, str], bool]
+"""Whether the body of a request, told by method and path, is content: of any size, and read in pieces."""
 
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,8 +31,9 @@ SAFE_HEADERS = {
 class Gate:
     """ASGI: refuse requests from where none is accepted, bodies that are too large, and JSON that does not say so."""
 
-    def __init__(self, app: ASGIApp, host_names: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, streamed: Streamed, host_names: Iterable[str] = ()) -> None:
         self._app = app
+        self._streamed = streamed
         self._host_names = frozenset(name.lower() for name in host_names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +50,7 @@ class Gate:
 
         try:
             self._check_source(scope)
-            passed_on = receive if _is_streamed(scope) else await _read_body(scope, receive)
+            passed_on = receive if self._streamed(scope["method"], scope["path"]) else await _read_body(scope, receive)
         except GarbiError as error:
             await answer(error)(scope, receive, send_safely)
         else:
@@ -86,11 +87,6 @@ def _name_of(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()
-
-
-def _is_streamed(scope: Scope) -> bool:
-    method, path = STREAMED
-    return bool(scope["method"] == method and scope["path"].startswith(path))
 
 
 async def _read_body(scope: Scope, receive: Receive) -> Receive:

@@ -1,6 +1,6 @@
 """The program that looks into an image: run alone in a sandbox, it reads one file and prints one line of JSON.
 
-    python -m garbi.hyper.images.inspector TYPE MAX_BYTES FILE
+    python -m garbi.content.inspector TYPE MAX_BYTES FILE
 
 `{"virtual_size": N}` when the content is what TYPE says, `{"field": …, "rejected": …}` when it is not.
 """
@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from garbi.base.errors import ImageRejected
-from garbi.hyper.images.container_images import inspect_container
-from garbi.hyper.images.disks import inspect_disk
-from garbi.hyper.images.tarballs import inspect_rootfs
-from garbi.hyper.model.image import ImageType
+from garbi.content.container_images import inspect_container
+from garbi.content.disks import inspect_disk
+from garbi.content.tarballs import inspect_rootfs
+from garbi.hyper_api.vocabulary import ImageType
 
 
 def look_into(path: Path, type: ImageType, max_bytes: int) -> int:

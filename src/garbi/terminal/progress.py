@@ -6,14 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from garbi.base.errors import NotFound
-from garbi.hyper.cli.output import Document, on_terminal
-from garbi.hyper.cli.text import clean
+from garbi.terminal.output import Document, on_terminal
+from garbi.terminal.text import clean
 
-if TYPE_CHECKING:
-    from garbi.hyper_api.client import HyperClient
+Look = Callable[[str, float], Document]
+"""Fetches a machine by its id, once it has settled where the seconds allow; raises NotFound."""
 
 WAIT_S = 600.0
 LOOK_S = 1.0
@@ -24,7 +23,7 @@ def watched() -> bool:
     return on_terminal() and sys.stderr.isatty()
 
 
-def settle(client: HyperClient, wait: bool, ask: Callable[[float], Document | None]) -> Document | None:
+def settle(look: Look, wait: bool, ask: Callable[[float], Document | None]) -> Document | None:
     """Ask for something that takes time and return the machine as it is afterwards; None when it is gone.
 
     `ask` does the request and takes how many seconds it may wait. On a terminal the machine's state is shown meanwhile.
@@ -36,28 +35,29 @@ def settle(client: HyperClient, wait: bool, ask: Callable[[float], Document | No
     machine = ask(LOOK_S)
     if machine is None or machine["settled"]:
         return machine
-    with _status() as show:
-        return _follow(client, machine, show)
+    with status() as show:
+        return _follow(look, machine, show)
 
 
-def _follow(client: HyperClient, machine: Document, show: Callable[[str], None]) -> Document | None:
+def _follow(look: Look, machine: Document, show: Callable[[str], None]) -> Document | None:
     deadline = time.monotonic() + WAIT_S
     while not machine["settled"] and time.monotonic() < deadline:
         show(clean(f"{machine['id']}: {machine['state']}"))
         try:
-            machine = client.machines.get(machine["id"], wait_s=LOOK_S)
+            machine = look(machine["id"], LOOK_S)
         except NotFound:
             return None
     return machine
 
 
 @contextmanager
-def _status() -> Iterator[Callable[[str], None]]:
+def status() -> Iterator[Callable[[str], None]]:
+    """A line that says what is going on; the function given sets its text."""
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status("") as status:
-        yield lambda text: status.update(Text(text))
+    with Console(stderr=True).status("") as line:
+        yield lambda text: line.update(Text(text))
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def working(text: str) -> Iterator[None]:
     if not watched():
         yield
         return
-    with _status() as show:
+    with status() as show:
         show(text)
         yield
 

@@ -1,0 +1,1 @@
+"""Content of images, whoever keeps it: inspection of hostile files in a sandbox, partial uploads."""

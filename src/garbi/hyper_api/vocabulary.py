@@ -1,0 +1,104 @@
+"""The words that travel between a host, a controller and their users: states, wishes, policies, ports, types of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from garbi.base.errors import InvalidField
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def member(kind: type[E], field: str, value: Any) -> E:
+    """The member of an enumeration that `value` names; raises InvalidField, which names `field` and all members."""
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = [str(each) for each in kind]
+        raise InvalidField(field, f"{field} {value!r} is not allowed: it takes {', '.join(allowed)}", allowed) from None
+
+
+class State(StrEnum):
+    """What the host last observed of a machine; only the agent writes it."""
+
+    PENDING = "pending"
+    CREATING = "creating"
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    REMOVING = "removing"
+
+
+class Wish(StrEnum):
+    """What the user wants of a machine; only the user writes it."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    REMOVED = "removed"
+
+
+class Protocol(StrEnum):
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class NodeFailurePolicy(StrEnum):
+    """What becomes of a machine whose node is proven dead."""
+
+    STAY = "stay"
+    RECREATE = "recreate"
+
+
+class RestartPolicy(StrEnum):
+    """What the agent does when a machine ends by itself."""
+
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PublishedPort:
+    """A port of the host, on every address of it, that leads to a port of a machine."""
+
+    node_port: int
+    machine_port: int
+    protocol: Protocol = Protocol.TCP
+
+    @classmethod
+    def from_mapping(cls, values: PublishedPort | Mapping[str, Any]) -> PublishedPort:
+        """Read a published port as REST takes it; raises InvalidField."""
+        if isinstance(values, PublishedPort):
+            return values
+        try:
+            protocol = member(Protocol, "ports", values.get("protocol", Protocol.TCP))
+            return cls(int(values["node_port"]), int(values["machine_port"]), protocol)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            shape = '{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}'
+            raise InvalidField("ports", f"a published port looks like {shape}", allowed=shape) from None
+
+    def __str__(self) -> str:
+        suffix = "" if self.protocol is Protocol.TCP else f"/{self.protocol}"
+        return f"{self.node_port}:{self.machine_port}{suffix}"
+
+
+class ImageType(StrEnum):
+    """The format of an image's content, declared when it is added, checked once, never guessed again."""
+
+    QCOW2 = "qcow2"
+    RAW = "raw"
+    DOCKER = "docker"
+    ROOTFS = "rootfs"
+
+
+class ImageState(StrEnum):
+    QUEUED = "queued"
+    UPLOADING = "uploading"
+    ACTIVE = "active"
+    FAILED = "failed"

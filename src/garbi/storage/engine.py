@@ -1,0 +1,71 @@
+"""How a database is spoken to: SQLite on a local disk, or PostgreSQL where one machine is outgrown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from garbi.base.errors import InvalidField
+
+BUSY_TIMEOUT_S = 30
+KINDS = ("sqlite", "postgresql")
+
+
+def url_of(path: Path) -> str:
+    """The URL of an SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether a URL leads to an SQLite file."""
+    return url.startswith("sqlite:")
+
+
+def path_of(url: str) -> Path:
+    """The file of an SQLite URL."""
+    return Path(make_url(url).database or "")
+
+
+def make_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S, quick: bool = False) -> Engine:
+    """An engine whose transactions are whole, changes of the schema included; raises InvalidField for a useless URL.
+
+    In SQLite every commit is on the disk before it is answered; `quick` leaves the journal as it is, for one short use.
+    """
+    try:
+        kind = make_url(url).get_backend_name()
+    except ArgumentError:
+        kind = ""
+    if kind not in KINDS:
+        rule = "sqlite:////path/of/a/file or postgresql://user:password@host/name"
+        raise InvalidField("database", f"the database takes {rule}", allowed=rule)
+    return _sqlite_engine(url, busy_timeout_s, quick) if kind == "sqlite" else _postgresql_engine(url)
+
+
+def _sqlite_engine(url: str, busy_timeout_s: float, quick: bool) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
+    pragmas = ("synchronous=FULL", "foreign_keys=ON", "cache_size=-1024")
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy says when a transaction begins, not the driver
+        for pragma in () if quick else ("journal_mode=WAL", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE: a writer takes the lock before it reads, so what it read is still true when it writes.
+        writes = connection.get_execution_options().get("garbi_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: str) -> Engine:
+    """READ COMMITTED, the default: what must not be is refused by constraints and conditional updates, not by luck."""
+    try:
+        return create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=16)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise InvalidField("database", "PostgreSQL needs the package psycopg: pip install 'garbi[iaas]'") from error

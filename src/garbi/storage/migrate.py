@@ -1,0 +1,97 @@
+"""Brings a database to the schema of this version, by Alembic.
+
+The work is done in a child process, and only when there is some: Alembic and what it imports would stay in the memory of a
+service that never needs them again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from garbi.base.errors import FinalError, NoSpace
+from garbi.base.failpoints import reach
+from garbi.storage.engine import is_sqlite, make_engine, path_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+WAIT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The migrations of a service: the package that holds its `migrations` folder, and the newest of them."""
+
+    package: str
+    head: str
+
+    def apply(self, url: str) -> None:
+        """Make or upgrade the database at `url`; raises NoSpace, or FinalError with Alembic's own words."""
+        if self._revision(url) == self.head:
+            return
+        if is_sqlite(url):
+            path_of(url).touch(mode=0o600)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "garbi.storage.migrate",
+                self.package,
+            ],  # -P: no module of the present directory
+            input=url,  # not an argument: a password in it is nobody's to see
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        if done.returncode != 0:
+            words = done.stderr.strip().splitlines()[-1:] or ["no words"]
+            error = NoSpace if "full" in words[0] else FinalError
+            raise error(f"the database cannot be brought to version {self.head}: {words[0]}")
+
+    def _revision(self, url: str) -> str | None:
+        if is_sqlite(url) and not path_of(url).exists():
+            return None
+        engine = make_engine(url)
+        try:
+            with engine.connect() as connection:
+                row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+        except SQLAlchemyError:
+            return None
+        finally:
+            engine.dispose()
+        return str(row[0]) if row else None
+
+
+def _upgrade(package: str, url: str) -> None:
+    """In the child: all the steps in one transaction. A second child waits: the service that began the first may be dead."""
+    from importlib.resources import files
+
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(files(package) / "migrations"))
+    engine = make_engine(url, busy_timeout_s=WAIT_S, quick=True)
+    with engine.connect().execution_options(garbi_write=True) as connection, connection.begin():
+        _wait_for_other(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        reach("store.migrate.written")
+
+
+def _wait_for_other(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(721463)"))
+
+
+if __name__ == "__main__":
+    _upgrade(sys.argv[1], sys.stdin.read())

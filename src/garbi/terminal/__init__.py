@@ -1,0 +1,1 @@
+"""What both command lines share: output, progress, the shell and its completion, exit statuses."""
