@@ -27,7 +27,7 @@ from garbi.hyper.settings import Settings
 from garbi.hyper_api.client import HyperClient
 
 HYPER = Path(sys.executable).parent / "hyper"
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 
 @dataclass(frozen=True)

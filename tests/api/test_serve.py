@@ -68,13 +68,26 @@ def test_what_waits_does_not_hold_the_end(serve: Serve) -> None:
     stream.request("GET", "/hyper/events")
     assert stream.getresponse().status == 200
     upload = socket.create_connection((address.hostname or "", address.port or 0))
-    head = "PUT /hyper/images/half?type=raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nbeginning"
-    upload.sendall(head.encode())
-    assert HyperClient(address.geturl()).health()["status"] == "ok"
+    upload.settimeout(LIMIT_S)
+    head = "PUT /hyper/images/half?type=raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    upload.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    assert upload.recv(100).startswith(b"HTTP/1.1 100 ")  # the server asks for the content: it waits for it now
+    upload.sendall(b"beginning")
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(LIMIT_S) == 0
+    assert upload.recv(100).startswith(b"HTTP/1.1 503 ")
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
     for open_end in (waiting, stream, upload):
         open_end.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_as_soon_as_the_address_is_told_is_not_lost(serve: Serve, number: signal.Signals) -> None:
+    process = serve()
+    url_of(process)
+    process.send_signal(number)
+    assert process.wait(LIMIT_S) == 0
 
 
 def test_a_port_that_is_taken_is_an_error(serve: Serve) -> None:

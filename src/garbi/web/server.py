@@ -41,11 +41,13 @@ class Service:
         )
         self._server = _Server(config, let_go)
 
-    def run(self) -> None:
-        """Answer until `stop`, or SIGTERM or SIGINT when this is the main thread."""
+    def run(self, greeting: str = "") -> None:
+        """Answer until `stop`, or SIGTERM or SIGINT when this is the main thread; print `greeting` when these are heard."""
         _allow_many_files()
         try:
-            with _signals_end_only_the_server():
+            with _signals_end_only(self):
+                if greeting:
+                    print(greeting, flush=True)
                 self._server.run(sockets=[self._listener])
         finally:
             self._listener.close()
@@ -68,12 +70,15 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _signals_end_only_the_server() -> Iterator[None]:
-    """uvicorn raises the signal that ended it once more; what follows here is the orderly end, not a second death."""
+def _signals_end_only(service: Service) -> Iterator[None]:
+    """uvicorn raises the signal that ended it once more; what follows here is the orderly end, not a second death.
+
+    A signal that comes before uvicorn listens to them ends it as soon as it does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: service.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ from garbi.base.errors import (
 from garbi.base.names import check_image_name
 from garbi.hyper.model.image import Image, ImageType
 from garbi.hyper.model.query import IMAGE_FILTERS
-from garbi.hyper.rest.state import AgentOf, Server
+from garbi.hyper.rest.state import AgentOf, Server, ServerState
 from garbi.hyper_api import schemas
 from garbi.web.listing import link_next, parameters, read_list, select, takes
 from garbi.web.problems import documented
@@ -105,7 +105,7 @@ def add_image(
     check_image_name("name", name)
     declared = request.headers.get("content-length", "")
     size = int(declared) if declared.isascii() and declared.isdigit() else None
-    body = _BodyReader(request)
+    body = _BodyReader(request, server)
     present = {image.name: image for image in server.agent.images.list()}.get(name)
     with server.uploading():
         try:
@@ -132,14 +132,22 @@ def remove_image(name: str, agent: AgentOf) -> Response:
 
 
 class _BodyReader:
-    """The body of a request for code in a thread, which asks the event loop for the next block: nothing piles up."""
+    """The body of a request for code in a thread, which asks the event loop for the next block: nothing piles up.
 
-    def __init__(self, request: Request) -> None:
+    A thread that asked an event loop that ends would never be answered, so that nothing is asked once the server ends.
+    """
+
+    def __init__(self, request: Request, server: ServerState) -> None:
         self._stream = request.stream()
+        self._server = server
 
     def blocks(self) -> Iterator[bytes]:
-        """The body, in blocks of about one MiB; raises MalformedRequest when the client goes away before its end."""
+        """The body, in blocks of about one MiB.
+
+        Raises MalformedRequest when the client goes away before its end, Busy when the server does.
+        """
         while True:
+            self._server.check_open()
             try:
                 block = from_thread.run(self._next)
             except ClientDisconnect:
@@ -152,7 +160,9 @@ class _BodyReader:
 
     def drain(self, limit: int) -> None:
         """Read on, at most `limit` bytes, and keep nothing."""
-        with suppress(MalformedRequest, RuntimeError):  # a stream that was read to its end says so by RuntimeError
+        with suppress(
+            MalformedRequest, Busy, RuntimeError
+        ):  # a stream that was read to its end says so by RuntimeError
             for block in self.blocks():
                 limit -= len(block)
                 if limit <= 0:
@@ -160,11 +170,12 @@ class _BodyReader:
 
     async def _next(self) -> bytes:
         block = bytearray()
-        with anyio.fail_after(STALLED_S):
+        with anyio.fail_after(STALLED_S) as limit, self._server.reading(limit):
             async for chunk in self._stream:
                 block += chunk
                 if len(block) >= BLOCK:
                     break
+        self._server.check_open()
         return bytes(block)
 
 

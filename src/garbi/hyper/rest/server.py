@@ -18,5 +18,4 @@ class Service(server.Service):
 def run(agent: Agent, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; port 0 takes a free one. Raises PortTaken, or FinalError for a useless address."""
     service = Service(agent, host, port)
-    print(f"hyper answers at {service.url} until Ctrl-C; machines keep running then", flush=True)
-    service.run()
+    service.run(f"hyper answers at {service.url} until Ctrl-C; machines keep running then")

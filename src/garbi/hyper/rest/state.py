@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Request, Response
 
 from garbi.base.errors import Busy
@@ -33,6 +34,7 @@ class ServerState:
         self.agent = agent
         self.keep_alive_s = keep_alive_s
         self.streams: set[Wake] = set()
+        self._reads: set[anyio.CancelScope] = set()
         self.closing = False
         self._waiters = threading.BoundedSemaphore(MAX_WAITERS)
         self._uploads = threading.BoundedSemaphore(MAX_UPLOADS)
@@ -42,6 +44,23 @@ class ServerState:
         self.closing = True
         for wake in self.streams:
             wake.set()
+        for read in self._reads:
+            read.cancel()
+
+    @contextmanager
+    def reading(self, read: anyio.CancelScope) -> Iterator[None]:
+        """Let the end of the server cancel the read of a body in that scope; raises Busy when it has. In the event loop."""
+        self.check_open()
+        self._reads.add(read)
+        try:
+            yield
+        finally:
+            self._reads.discard(read)
+
+    def check_open(self) -> None:
+        """Raise Busy once the server was told to end."""
+        if self.closing:
+            raise Busy("the server is ending; ask again when it is back")
 
     @contextmanager
     def uploading(self) -> Iterator[None]:
