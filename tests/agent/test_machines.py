@@ -172,6 +172,24 @@ def test_only_a_running_machine_can_be_paused(agent: Agent) -> None:
         agent.machines.wish("m1", Wish.PAUSED)
 
 
+def test_a_machine_that_was_asked_to_stop_cannot_be_paused_on_its_way(open_fake_agent: OpenAgent) -> None:
+    agent = open_fake_agent({"observe_delay_s": "0.5"})  # the stop is wished, and not begun before this look
+    made(agent)
+    agent.machines.wish("m1", Wish.STOPPED)
+    with pytest.raises(Conflict, match=r"on its way to be stopped|only a running machine"):
+        agent.machines.wish("m1", Wish.PAUSED)
+    assert settled(agent, "m1").state is State.STOPPED
+
+
+def test_a_machine_that_ends_before_it_could_be_paused_ended_by_itself(open_fake_agent: OpenAgent) -> None:
+    agent = open_fake_agent({"pause_delay_s": "0.5"})
+    made(agent)
+    agent.machines.wish("m1", Wish.PAUSED)
+    world_of(agent).end("m1")
+    assert await_state(agent, "m1", State.STOPPED).reason == "it ended by itself"
+    assert settled(agent, "m1").state is State.STOPPED
+
+
 def test_an_unknown_id_is_not_found_by_every_verb(agent: Agent) -> None:
     verbs: list[Callable[[], object]] = [
         lambda: agent.machines.get("nobody"),

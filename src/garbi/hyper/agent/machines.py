@@ -243,6 +243,10 @@ def _check_wish(machine: Machine, wish: Wish, driver: Driver | None) -> None:
             raise AbilityMissing(f"machines of type {machine.type} cannot be paused")
         if machine.state is not State.RUNNING:
             raise Conflict(f"machine {machine.id} is {machine.state}: only a running machine can be paused")
+        if not machine.settled:
+            raise Conflict(
+                f"machine {machine.id} is on its way to be {machine.wish}: it can be paused once it is there"
+            )
 
 
 def _random_mac() -> str:

@@ -25,10 +25,9 @@ from garbi.hyper.drivers.protocol import (
     MachineDefinition,
     MissesStops,
     Observation,
-    Pausable,
 )
 from garbi.hyper.drivers.registry import DriverRegistry
-from garbi.hyper.loops.looking import look_at, look_at_all
+from garbi.hyper.loops.looking import look_at, look_at_all, pause
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.machine import Machine, State, Wish
 from garbi.hyper.model.query import MachineQuery
@@ -247,9 +246,7 @@ class Converger:
                 driver.kill(machine.id)
                 return Observation(machine.id, Condition.STOPPED)
             case Step.PAUSE:
-                assert isinstance(driver, Pausable)  # noqa: S101 - the wish was refused otherwise
-                driver.pause(machine.id)
-                return Observation(machine.id, Condition.PAUSED, address=machine.address)
+                return pause(machine, driver)
             case Step.REMOVE:
                 driver.remove(machine.id)
                 return None
