@@ -98,10 +98,13 @@ def test_every_operation_refuses_a_query_field_that_it_does_not_know(
 
 
 def test_an_unexpected_failure_tells_an_id_and_nothing_else(server: Server) -> None:
-    server.agent._parts.database.close()  # the engine reconnects; what breaks is the file
-    for file in server.agent.settings.data_dir.glob("hyper.db*"):
-        file.unlink()
-    (server.agent.settings.data_dir / "hyper.db").write_bytes(b"this is no database" * 1000)
+    database = server.agent.settings.data_dir / "hyper.db"
+    broken_file = database.with_name("broken")
+    broken_file.write_bytes(b"this is no database" * 1000)
+    broken_file.replace(database)  # in one go: whoever opens it from now on finds it broken
+    for log in ("hyper.db-wal", "hyper.db-shm"):
+        database.with_name(log).unlink(missing_ok=True)
+    server.agent._parts.database.close()  # those that were opened before are kept by nobody, and a request opens anew
     broken = server.ask("GET", "/hyper/machines")
     assert (broken.status, broken.json()["code"]) == (500, "internal-error")
     assert len(broken.json()["correlation_id"]) == 32
