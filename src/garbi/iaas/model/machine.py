@@ -1,0 +1,97 @@
+"""A machine of the cloud: what a user asked for, where it was put, and what its node says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, PublishedPort, RestartPolicy, State, Wish
+from garbi.iaas.model.node import Amounts
+
+
+class Strategy(StrEnum):
+    """What decides among the nodes that fit."""
+
+    SPREAD = "spread"
+    PACK = "pack"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """What a user asks for. `mem` and `disk` in MiB; what is None is chosen. `disk` 0: what the image unfolds to.
+
+    `require` are labels that the node must have. `apart` names a label key: no two machines with the same value of it share a
+    node (anti-affinity).
+    """
+
+    image: str
+    type: str | None = None
+    id: str | None = None
+    name: str | None = None
+    mem: int = 256
+    cpus: int = 1
+    disk: int = 0
+    node: str | None = None
+    ports: tuple[PublishedPort, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    require: Mapping[str, str] = field(default_factory=dict)
+    apart: str | None = None
+    strategy: Strategy | None = None
+    wish: Wish = Wish.RUNNING
+    full_copy: bool = False
+    restart: RestartPolicy = RestartPolicy.NO
+    on_node_failure: NodeFailurePolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine as the store keeps it.
+
+    Three writers: the user writes the spec and the `wish` (`generation` counts the wishes), the controller the assignment
+    (`node`, `epoch`), the node the `state`. `told_generation` is the last wish that the node was told, `settled_generation` the
+    last one that it fulfilled or gave up on.
+    `refused` tells that its node never took it, so that nothing of it is there.
+    """
+
+    id: str
+    name: str
+    type: str
+    image: str
+    image_sha256: str
+    mem: int
+    cpus: int
+    disk: int
+    node: str | None
+    ports: tuple[PublishedPort, ...]
+    labels: Mapping[str, str]
+    require: Mapping[str, str]
+    apart: str | None
+    full_copy: bool
+    wish: Wish
+    state: State
+    reason: str
+    refused: bool
+    address: str | None
+    restart: RestartPolicy
+    on_node_failure: NodeFailurePolicy
+    generation: int
+    told_generation: int
+    settled_generation: int
+    epoch: int
+    operation: str | None
+    seen_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def settled(self) -> bool:
+        """Whether its node has done, or given up, what the user last asked for."""
+        return self.settled_generation == self.generation
+
+    @property
+    def amounts(self) -> Amounts:
+        """What it reserves on its node."""
+        return Amounts(self.mem, self.cpus, self.disk)

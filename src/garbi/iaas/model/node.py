@@ -1,0 +1,156 @@
+"""A node: a host that runs hyper, known to the controller by a name; what it has, and what of it is spoken for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from garbi.base.transitions import Transition, TransitionTable
+
+
+class NodeState(StrEnum):
+    """What is known of a node; only `ready` takes new machines."""
+
+    ADDING = "adding"
+    READY = "ready"
+    DRAINING = "draining"
+    UNREACHABLE = "unreachable"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+    REMOVING = "removing"
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """How the host of a node is reached for provisioning. `key_file` is a path on the controller's host."""
+
+    user: str = "root"
+    port: int = 22
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Memory in MiB, processors, disk in MiB: what a node has, what is reserved of it, what a machine asks for."""
+
+    mem: int = 0
+    cpus: int = 0
+    disk: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(self.mem + other.mem, self.cpus + other.cpus, self.disk + other.disk)
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        return Amounts(self.mem - other.mem, self.cpus - other.cpus, self.disk - other.disk)
+
+
+@dataclass(frozen=True, slots=True)
+class Overcommit:
+    """How often each amount of a node may be promised: 1 is never more than there is."""
+
+    mem: float = 1.0
+    cpus: float = 16.0
+    disk: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class DriverState:
+    """What a node says of one of its drivers."""
+
+    name: str
+    available: bool
+    reason: str = ""
+    version: str = ""
+    abilities: tuple[str, ...] = ()
+    image_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Measured use of a host: the one-minute load average, memory in use in MiB."""
+
+    load1: float = 0.0
+    mem_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What a user asks for. `host` and `port` are where hyper listens; SSH goes to the same host."""
+
+    name: str
+    host: str
+    port: int
+    provision: bool = True
+    ssh: Ssh = field(default_factory=Ssh)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    overcommit: Overcommit = field(default_factory=Overcommit)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the store keeps it.
+
+    `has` is what the host has, `limit` what may be reserved of it (`has` times `overcommit`), `reserved` what machines have
+    reserved. `draining` outlives an unreachable time. `seen_at` is when it last answered. `cluster_id` and `boot_id` are those
+    of its agent, empty before it was met. `epoch` grows with each new assignment of its machines. `failed_step` names the task
+    that provisioning failed at.
+    """
+
+    name: str
+    host: str
+    port: int
+    provision: bool
+    ssh: Ssh
+    labels: Mapping[str, str]
+    overcommit: Overcommit
+    state: NodeState
+    reason: str
+    draining: bool
+    has: Amounts
+    limit: Amounts
+    reserved: Amounts
+    load: Load
+    architecture: str
+    drivers: tuple[DriverState, ...]
+    versions: Mapping[str, str]
+    cluster_id: str
+    boot_id: str
+    epoch: int
+    operation: str | None
+    seen_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def address(self) -> str:
+        """`host:port` of its hyper."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def free(self) -> Amounts:
+        """What may still be reserved."""
+        return self.limit - self.reserved
+
+
+def _rows() -> tuple[Transition[NodeState], ...]:
+    s = NodeState
+    met = (s.READY, s.DRAINING)
+    rows = [
+        (s.ADDING, s.READY, "its agent answers"),
+        (s.ADDING, s.FAILED, "provisioning failed"),
+        (s.FAILED, s.ADDING, "tried again"),
+        (s.READY, s.DRAINING, "drain"),
+        (s.DRAINING, s.READY, "undrain"),
+        *[(each, s.UNREACHABLE, "silence") for each in met],
+        *[(s.UNREACHABLE, each, "it answers again") for each in met],
+        (s.UNREACHABLE, s.UNAVAILABLE, "a fence is proven"),
+        *[(s.UNAVAILABLE, each, "it answers again") for each in met],
+        *[(each, s.REMOVING, "node rm") for each in s if each is not s.REMOVING],
+        (s.REMOVING, s.FAILED, "removal failed"),
+    ]
+    return tuple(Transition(*row) for row in rows)
+
+
+TRANSITIONS: TransitionTable[NodeState] = TransitionTable(_rows())
