@@ -18,6 +18,7 @@ GarbiError
 │   │   ├── AlreadyInState   409    ... a start of what runs, a stop of what is stopped
 │   │   ├── PortTaken        409    ... the port belongs to somebody, who is named
 │   │   ├── CapacityExceeded 409    ... the host does not have that much left
+│   │   ├── NothingFits      409    ... no node can take the machine; `verdicts` says of each node why
 │   │   ├── ImageInUse       409    ... machines were made from the image, they are named
 │   │   ├── AbilityMissing   409    ... this driver cannot do that
 │   │   └── DataDirLocked    409    ... another agent works on this data directory
@@ -131,6 +132,12 @@ class PortTaken(Conflict):
 
 class CapacityExceeded(Conflict):
     code, title = "capacity-exceeded", "Not enough capacity"
+
+
+class NothingFits(Conflict):
+    """`verdicts` has one entry for each node: `node`, `fits`, `filter`, `reason`, `score`."""
+
+    code, title = "nothing-fits", "No node fits"
 
 
 class ImageInUse(Conflict):
