@@ -14,6 +14,7 @@ from garbi.base.problem import from_problem
 ANSWER_S = 30.0
 """How long an answer may take beyond the time that was asked to wait."""
 
+NOT_MODIFIED = 304
 PAGE = 500
 
 Document = dict[str, Any]
@@ -60,14 +61,14 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = ANSWER_S,
     ) -> Answer:
-        """The answer to a request; raises the error that it describes."""
+        """The answer to a request; raises the error that it describes. 304 is an answer, to who asked for what has changed."""
         answer = self._transport.send(Request(method, target, {**self._identity, **(headers or {})}, body, timeout_s))
-        if 200 <= answer.status < 300:
+        if 200 <= answer.status < 300 or answer.status == NOT_MODIFIED:
             return answer
         try:
             problem = json.loads(answer.read())
-        except ValueError:
-            problem = {}
+        except ValueError:  # such as the answer to HEAD, which has no body
+            problem = {"code": NotFound.code} if answer.status == NotFound.status else {}
         raise from_problem(problem if isinstance(problem, dict) else {}, answer.status)
 
     def _list(self, target: str) -> list[Document]:
