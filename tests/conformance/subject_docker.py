@@ -22,7 +22,7 @@ from garbi.hyper.drivers.docker import DockerDriver
 from garbi.hyper.drivers.protocol import Driver, DriverContext, ImageFile
 
 ENGINE = Path("/var/run/docker.sock")
-OTHER_CLUSTER = "f" * 32
+OTHER_CLUSTER = secrets.token_hex(16)
 USER_LABEL = "garbi.label."
 MIB = 1024 * 1024
 
@@ -37,7 +37,7 @@ while :; do sleep 3600 & wait; done
 def docker(*arguments: str, check: bool = True) -> str:
     """What the docker command prints; fails with its words when it fails, unless told not to."""
     done = subprocess.run(
-        ["docker", "-H", f"unix://{ENGINE}", *arguments], capture_output=True, text=True, timeout=60, check=False
+        ["docker", "-H", f"unix://{ENGINE}", *arguments], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout
@@ -162,7 +162,7 @@ class DockerSubject(DockerEvidence, DockerForeign):
     outlives_process = True
     serves_page = True
     console_text = b"the machine is ready"
-    notice_s = 15.0
+    notice_s = 60.0
 
     def __init__(self, work_dir: Path) -> None:
         super().__init__(shell_image(work_dir / f"foreign-{os.getpid()}.tar", SERVE, {"data/file": b"foreign"}))

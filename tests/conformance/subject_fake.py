@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from garbi.hyper.drivers.fake.machine import key_of
 from garbi.hyper.drivers.protocol import Condition, Driver, DriverContext, ImageFile
 from garbi.hyper.model.image import ImageType
 
-OTHER_CLUSTER = "f" * 32
+OTHER_CLUSTER = secrets.token_hex(16)
 
 
 class FakeEvidence:
@@ -70,7 +71,9 @@ class FakeForeign(FakeEvidence):
     def make_foreign(self, cluster_id: str, machine_id: str) -> None:
         key = key_of(cluster_id, machine_id)
         for foreign in (
-            FakeMachine(f"by-hand-{machine_id}", id=machine_id, condition=Condition.RUNNING, power_ons=1),
+            FakeMachine(
+                f"by-hand-{OTHER_CLUSTER[:8]}-{machine_id}", id=machine_id, condition=Condition.RUNNING, power_ons=1
+            ),
             FakeMachine(key + "x", id=machine_id, condition=Condition.RUNNING, power_ons=1),
             FakeMachine(key_of(OTHER_CLUSTER, machine_id), OTHER_CLUSTER, machine_id, condition=Condition.RUNNING),
         ):
@@ -101,7 +104,7 @@ class FakeSubject(FakeForeign):
     outlives_process = False
     serves_page = False
     console_text = b"is ready"
-    notice_s = 10.0
+    notice_s = 60.0
 
     def __init__(self, work_dir: Path) -> None:
         self._work_dir = work_dir

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from garbi.hyper.drivers.protocol import Driver, DriverContext, ImageFile
 from garbi.hyper.images.tiny import DISK_NAME, READY_LINE, build_tiny
 from garbi.hyper.model.image import ImageType
 
-OTHER_CLUSTER = "f" * 32
+OTHER_CLUSTER = secrets.token_hex(16)
 MACHINE = "{urn:garbi:machine:1}machine"
 LABEL = "{urn:garbi:machine:1}label"
 DAEMON_SOCKET = Path("/run/libvirt/libvirt-sock")
@@ -60,7 +61,7 @@ class ForeignDomains:
         self._foreign: list[Portrait] = []
 
     def make_foreign(self, cluster_id: str, machine_id: str) -> None:
-        self._plant(f"by-hand-{machine_id}")
+        self._plant(f"by-hand-{OTHER_CLUSTER[:8]}-{machine_id}")
         self._plant(f"{_prefix(cluster_id)}-{machine_id}x")
         self._plant(f"{_prefix(OTHER_CLUSTER)}-{machine_id}", cluster=OTHER_CLUSTER, id=machine_id)
 
@@ -271,7 +272,7 @@ class LibvirtTestSubject(LibvirtSubject):
     name = "libvirt-test"
     driver_class = LibvirtDriver
     outlives_process = False
-    notice_s = 10.0
+    notice_s = 60.0
     domain_type = "test"
     arch = "i686"
 

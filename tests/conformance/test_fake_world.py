@@ -16,6 +16,7 @@ from garbi.hyper.drivers.protocol import Condition, DriverContext, ImageFile, Ma
 from garbi.hyper.model.image import ImageType
 
 CLUSTER = "fake-world-tests-"
+LIMIT_S = 60.0
 NAME_ALONE = ImageFile("", ImageType.RAW, Path("/nonexistent"), 0)
 
 
@@ -125,7 +126,7 @@ def test_a_verb_takes_the_time_of_its_delay_on_the_clock_that_it_was_given(tmp_p
     starting.start()
     assert condition(driver, "web") is Condition.STOPPED
     clock.seconds += 30
-    starting.join(30)
+    starting.join(LIMIT_S)
     assert condition(driver, "web") is Condition.RUNNING
 
 
@@ -141,7 +142,7 @@ def test_closing_a_driver_ends_the_wait_of_a_verb(tmp_path: Path, clock: HandClo
     waiting = threading.Thread(target=prepare)
     waiting.start()
     driver.close()
-    waiting.join(30)
+    waiting.join(LIMIT_S)
     assert len(errors) == 1
 
 
@@ -154,7 +155,7 @@ def test_a_machine_takes_the_delay_of_stop_to_end_and_the_end_is_reported(tmp_pa
     clock.seconds += 9
     assert condition(driver, machine_id) is Condition.RUNNING
     clock.seconds += 1
-    assert reported.wait(30)
+    assert reported.wait(LIMIT_S)
     assert condition(driver, machine_id) is Condition.STOPPED
     driver.close()
 
@@ -190,7 +191,7 @@ def test_an_available_world_is_reported_after_an_unavailable_one(tmp_path: Path,
     reported: list[str | None] = []
     driver.watch(reported.append)
     world.make_available()
-    eventually("a report", lambda: reported == [None], 30)
+    eventually("a report", lambda: reported == [None], LIMIT_S)
     driver.close()
 
 
@@ -201,7 +202,7 @@ def test_an_outage_too_short_to_be_seen_is_reported_all_the_same(tmp_path: Path,
     driver.watch(reported.append)
     FakeWorld.at(tmp_path).make_unavailable()
     FakeWorld.at(tmp_path).make_available()
-    eventually("a report", lambda: None in reported, 30)
+    eventually("a report", lambda: None in reported, LIMIT_S)
     driver.close()
 
 
@@ -215,7 +216,7 @@ def test_a_persistent_world_is_the_same_for_every_process_that_opens_its_directo
     reported = threading.Event()
     driver.watch(lambda changed: reported.set())
     FakeWorld.at(tmp_path).kill(machine_id)
-    assert reported.wait(30)
+    assert reported.wait(LIMIT_S)
     driver.close()
 
 

@@ -187,9 +187,9 @@ class Stage:
             assert is_free(self.scene.port)
         if isinstance(self._look(), NetworkAttached):
             led = victim is not None and victim.state in ("running", "paused")
-            eventually(f"port {self.scene.port} led: {led}", lambda: self._is_led() is led, 10.0)
+            eventually(f"port {self.scene.port} led: {led}", lambda: self._is_led() is led, PATIENCE_S)
         if victim is not None and victim.state == "running" and self.subject.serves_page:
-            eventually(f"a page on port {self.scene.port}", lambda: serves_page(self.scene.port), 10.0)
+            eventually(f"a page on port {self.scene.port}", lambda: serves_page(self.scene.port), PATIENCE_S)
 
     def _is_led(self) -> bool:
         return f". {self.scene.port} :" in self._rules()

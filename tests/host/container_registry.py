@@ -46,7 +46,7 @@ class Registry:
         if self.kept:
             self.kept[f"/v2/{path}/blobs/{digest(blob)}"] = blob
             return
-        connection = http.client.HTTPConnection(self.address, timeout=10)
+        connection = http.client.HTTPConnection(self.address, timeout=60)
         connection.request("POST", f"/v2/{path}/blobs/uploads/")
         started = connection.getresponse()
         started.read()
@@ -57,7 +57,7 @@ class Registry:
         if self.kept:
             self.kept[path] = content
             return
-        connection = http.client.HTTPConnection(self.address, timeout=10)
+        connection = http.client.HTTPConnection(self.address, timeout=60)
         connection.request("PUT", path, content, {"Content-Type": media_type})
         answer = connection.getresponse()
         assert answer.status == 201, answer.read()
@@ -120,7 +120,7 @@ def registries() -> list[str]:
 
 def _answers(address: str) -> bool:
     try:
-        connection = http.client.HTTPConnection(address, timeout=5)
+        connection = http.client.HTTPConnection(address, timeout=60)
         connection.request("GET", "/v2/")
         return connection.getresponse().status == 200
     except OSError:

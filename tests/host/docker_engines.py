@@ -22,7 +22,7 @@ READY_S = 60.0
 _pause = threading.Event()
 
 
-def eventually(what: str, check: Callable[[], object], within_s: float = 20.0) -> None:
+def eventually(what: str, check: Callable[[], object], within_s: float = 60.0) -> None:
     """Wait until `check` is true; fail, saying what was waited for, when it is not in that time."""
     end = time.monotonic() + within_s
     while not check():
@@ -43,7 +43,7 @@ class Engine:
     def docker(self, *arguments: str, check: bool = True) -> str:
         """What the command prints; fails with its words when it fails, unless told not to."""
         command = ["docker", "-H", self.host, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}: {done.stderr}"
         return done.stdout.strip()
 

@@ -42,12 +42,10 @@ class Reports:
         with self._signal:
             self.seen.clear()
 
-    def wait_until(self, check: Callable[[], bool], within_s: float) -> float:
-        """Wait for a report after which `check` holds, without looking in between; return the seconds it took."""
-        start = time.monotonic()
+    def wait_until(self, check: Callable[[], bool], within_s: float = 90.0) -> None:
+        """Wait for a report after which `check` holds, without looking in between."""
         with self._signal:
             assert self._signal.wait_for(lambda: bool(self.seen) and check(), within_s), f"{self.seen} is all"
-        return time.monotonic() - start
 
 
 class Cloudlet:

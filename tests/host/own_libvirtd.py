@@ -43,7 +43,7 @@ class OwnLibvirtd:
         pairs = [f"{self._base / name}:{place}" for name, place in _STATE.items()] + [f"{self._base}/etc:/etc/libvirt"]
         script = _START.format(pairs=" ".join(pairs), kvm=self._kvm(), base=self._base)
         subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], check=True)
-        self.wait(self.socket.exists, "libvirtd listens")
+        self.wait(self._answers, "libvirtd answers")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the daemon and wait for its end; machines keep running."""
@@ -79,12 +79,23 @@ class OwnLibvirtd:
             for bridge in re.findall(r"^interface=(gb[0-9a-f]{8})$", file.read_text(), re.MULTILINE):
                 subprocess.run(["ip", "link", "delete", "dev", bridge], check=False)
 
-    def wait(self, check: object, what: str, within_s: float = 30.0) -> None:
+    def wait(self, check: object, what: str, within_s: float = 90.0) -> None:
         """Wait until `check()` is true."""
         end = time.monotonic() + within_s
         while not check():  # type: ignore[operator]
             assert time.monotonic() < end, f"{what}: not within {within_s} s"
             _pause.wait(0.02)
+
+    def _answers(self) -> bool:
+        """Whether it has taken up its work: it answers nobody before its drivers are ready."""
+        assert not _ended(self.pid()), f"libvirtd ended: {self._words()}"
+        command = ["virsh", "-c", self.uri, "list", "--all", "--name"]
+        return subprocess.run(command, capture_output=True, timeout=90, check=False).returncode == 0
+
+    def _words(self) -> str:
+        """What it wrote last."""
+        log = self._base / "log/libvirtd.log"
+        return log.read_text(errors="replace")[-2000:] if log.exists() else ""
 
     def _kvm(self) -> str:
         """/dev/kvm as udev would leave it: where QEMU's user may not open it, libvirt probes QEMU anew for each call."""

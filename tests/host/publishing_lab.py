@@ -69,9 +69,9 @@ class Space:
         return ["ip", "netns", "exec", self.name, *words] if self.name else list(words)
 
     def run(self, *words: str) -> str:
-        return subprocess.run(self.command(*words), check=True, capture_output=True, text=True, timeout=20).stdout
+        return subprocess.run(self.command(*words), check=True, capture_output=True, text=True, timeout=120).stdout
 
-    def ask(self, protocol: str, address: str, port: int, timeout: float = 5.0, source: str = "") -> str:
+    def ask(self, protocol: str, address: str, port: int, timeout: float = 30.0, source: str = "") -> str:
         """Send one question; the answer is the server's name and the address it saw, or begins with 'nothing'."""
         words = (sys.executable, "-c", CLIENT, protocol, address, str(port), str(timeout), source, "1")
         return self.run(*words).strip()
@@ -155,7 +155,7 @@ class Lab:
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=20)
+    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=120)
 
 
 def send_loopback_out(space: Space, router: str) -> None:
@@ -186,7 +186,7 @@ def engine_in(space: Space, *options: str) -> Iterator[Path]:
             yield place / "docker.sock"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
             for mount in _mounts_below(place):
                 subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
 

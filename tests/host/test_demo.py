@@ -86,7 +86,7 @@ def test_the_demo_shows_two_pages_also_the_second_time_and_leaves_nothing(demo: 
 
 
 def _fetch(page: str) -> bytes:
-    with urllib.request.urlopen(page, timeout=10) as answer:
+    with urllib.request.urlopen(page, timeout=60) as answer:
         return bytes(answer.read())
 
 

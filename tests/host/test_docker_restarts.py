@@ -126,7 +126,7 @@ def test_an_engine_that_hangs_is_unavailable_and_works_again_when_it_goes_on(
 def test_close_ends_the_watch_of_an_engine_that_hangs(engine: OwnEngine, driver: DockerDriver) -> None:
     connected = threading.Event()
     driver.watch(lambda _: connected.set())
-    assert connected.wait(10)
+    assert connected.wait(60)
     with engine.frozen():
         driver.close()
         assert [thread.name for thread in threading.enumerate() if thread.name == "docker-events"] == []

@@ -51,13 +51,13 @@ def test_the_same_driver_works_after_a_restart_of_its_daemon_and_machines_keep_r
     assert not cloud.driver.info().available
     reports.clear()
     daemon.start()
-    reports.wait_until(lambda: None in reports.seen, 30)
-    eventually("the machine is taken over", lambda: cloud.condition("web") is Condition.RUNNING, 30)
+    reports.wait_until(lambda: None in reports.seen)
+    eventually("the machine is taken over", lambda: cloud.condition("web") is Condition.RUNNING)
     assert daemon.qemu_pid(cloud.domain_name("web")) == pid
     assert cloud.driver.guest_network() == cloud.network
     reports.clear()
     cloud.driver.kill("web")
-    reports.wait_until(lambda: "web" in reports.seen, 10)
+    reports.wait_until(lambda: "web" in reports.seen)
     cloud.driver.remove("web")
     cloud.run("next")
     assert [seen.machine_id for seen in cloud.driver.observe()] == ["next"]
@@ -67,7 +67,7 @@ def test_a_verb_right_after_a_restart_needs_no_event_to_find_its_way(daemon: Own
     cloud.run("web")
     daemon.stop()
     daemon.start()
-    eventually("the machine is taken over", lambda: cloud.condition("web") is Condition.RUNNING, 30)
+    eventually("the machine is taken over", lambda: cloud.condition("web") is Condition.RUNNING)
 
 
 def test_a_machine_that_died_while_its_daemon_was_away_is_a_failure(daemon: OwnLibvirtd, cloud: Cloudlet) -> None:
@@ -77,7 +77,7 @@ def test_a_machine_that_died_while_its_daemon_was_away_is_a_failure(daemon: OwnL
     os.kill(pid, signal.SIGKILL)
     daemon.wait(lambda: not Path(f"/proc/{pid}").exists(), "the process is gone")
     daemon.start()
-    eventually("its end is seen", lambda: cloud.condition("web") is Condition.STOPPED, 30)
+    eventually("its end is seen", lambda: cloud.condition("web") is Condition.STOPPED)
     assert cloud.failure("web") != ""
     cloud.driver.start("web")
     assert cloud.condition("web") is Condition.RUNNING
@@ -91,19 +91,18 @@ def test_an_agent_that_starts_before_its_daemon_learns_of_it_when_it_comes(
     early, reports = LibvirtDriver(cloud.context), Reports()
     early.watch(reports)
     daemon.start()
-    reports.wait_until(lambda: None in reports.seen, 30)
-    eventually("the machine is seen", lambda: [seen.machine_id for seen in early.observe()] == ["web"], 30)
+    reports.wait_until(lambda: None in reports.seen)
+    eventually("the machine is seen", lambda: [seen.machine_id for seen in early.observe()] == ["web"])
     early.close()
 
 
 def test_a_daemon_that_stopped_in_its_tracks_holds_nobody_up_for_ever(
     daemon: OwnLibvirtd, cloud: Cloudlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "ANSWER_WITHIN_S", 1.0)
-    monkeypatch.setattr(connection_module, "KEEPALIVE_S", 1)
-    monkeypatch.setattr(connection_module, "KEEPALIVE_MISSES", 1)
+    monkeypatch.setattr(connection_module, "KEEPALIVE_S", 2)
     driver = LibvirtDriver(cloud.context)
     driver.add(cloud.define("web"))
+    monkeypatch.setattr(connection_module, "ANSWER_WITHIN_S", 2.0)
     daemon.send(signal.SIGSTOP)
     try:
         with pytest.raises(DriverUnavailable):
@@ -114,7 +113,8 @@ def test_a_daemon_that_stopped_in_its_tracks_holds_nobody_up_for_ever(
         assert not fresh.info().available
     finally:
         daemon.send(signal.SIGCONT)
+        monkeypatch.undo()
     for each in (driver, fresh):
-        eventually("it answers again", lambda each=each: each.info().available, 30)  # type: ignore[misc]
+        eventually("it answers again", lambda each=each: each.info().available)  # type: ignore[misc]
         assert [seen.machine_id for seen in each.observe()] == ["web"]
         each.close()

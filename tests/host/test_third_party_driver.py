@@ -46,12 +46,12 @@ agent = hyper.open_agent(data_dir=pathlib.Path(sys.argv[1]))
 states = []
 try:
     machine_id = agent.machines.add(MachineSpec(image="any", type="notes", id="shopping")).id
-    states.append(agent.machines.wait_settled(machine_id, 30).state)
+    states.append(agent.machines.wait_settled(machine_id, 120).state)
     for wish in (Wish.STOPPED, Wish.RUNNING):
         agent.machines.wish(machine_id, wish)
-        states.append(agent.machines.wait_settled(machine_id, 30).state)
+        states.append(agent.machines.wait_settled(machine_id, 120).state)
     agent.machines.remove(machine_id)
-    agent.machines.wait_settled(machine_id, 30)
+    agent.machines.wait_settled(machine_id, 120)
     states.append([machine.id for machine in agent.machines.list()])
 finally:
     agent.close()

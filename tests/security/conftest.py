@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.api.conftest import HYPER, Server, data_dir, server, serving, start_server, still_server, web
+from tests.api.conftest import HYPER, LIMIT_S, Server, data_dir, server, serving, start_server, still_server, web
 from tests.host.agent.host_agent import HostAgent, TinyImages
 
 __all__ = ["data_dir", "server", "start_server", "still_server", "web"]
@@ -30,7 +30,7 @@ def program(data_dir: Path, *prefix: str, cwd: Path | None = None, umask: int = 
         assert found is not None
         yield agent.pid, found.group()
         agent.terminate()
-        assert agent.wait(30) == 0
+        assert agent.wait(LIMIT_S) == 0
     finally:
         agent.kill()
         agent.communicate()

@@ -64,7 +64,7 @@ def stranger() -> Iterator[ThreadingHTTPServer]:
     thread.start()
     yield server
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
 
 

@@ -123,7 +123,7 @@ def test_a_machine_does_not_reach_the_agent(host: HostAgent, front: Server) -> N
             "/bin/busybox",
             "true",
         ]
-        assert subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode != 0, address
+        assert subprocess.run(probe, capture_output=True, timeout=120, check=False).returncode != 0, address
     host.remove("prober")
     host.agent.images.remove("prober")
 
@@ -145,7 +145,7 @@ def listener() -> Iterator[tuple[int, list[object]]]:
         thread.start()
         yield server.getsockname()[1], came
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(60)
 
 
 REFERENCES = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -50,22 +49,22 @@ def engine(path: Path, answer: Any, status: int = 200) -> Iterator[DoctorSetting
 
 
 def test_one_check_that_breaks_or_hangs_stops_no_other() -> None:
-    release = threading.Event()
+    release, ended = threading.Event(), threading.Event()
 
     def break_down(settings: DoctorSettings) -> Finding:
         raise RuntimeError("broken")
 
     def hang(settings: DoctorSettings) -> Finding:
         release.wait(60)
+        ended.set()
         return ok("late")
 
-    began = time.monotonic()
     checks = run_checks(
         DoctorSettings(timeout_s=0.5),
         {"broken": break_down, "hanging": hang, "fine": lambda settings: ok("fine"), "silent": lambda settings: None},
     )
+    assert not ended.is_set()
     release.set()
-    assert time.monotonic() - began < 5
     assert [(check.name, check.status) for check in checks] == [("broken", "fail"), ("hanging", "fail"), ("fine", "ok")]
     assert "RuntimeError: broken" in checks[0].found
     assert "no answer within 0.5 s" in checks[1].found

@@ -251,7 +251,7 @@ def test_concurrent_adds_of_one_name_agree_on_one_content(library: ImageLibrary,
 
     def attempt(number: int) -> str:
         def together() -> Iterator[bytes]:
-            barrier.wait(30)
+            barrier.wait(60)
             yield disk(number % 2 + 1)
 
         try:

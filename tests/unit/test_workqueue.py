@@ -50,7 +50,7 @@ def test_closing_sends_waiting_workers_home() -> None:
     worker = threading.Thread(target=lambda: results.append(queue.take()))
     worker.start()
     queue.close()
-    worker.join(timeout=30)
+    worker.join(timeout=60)
     assert results == [None]
 
 
@@ -84,6 +84,6 @@ def test_many_workers_never_have_the_same_item_at_once() -> None:
     assert finished.wait(60)
     queue.close()
     for worker in workers:
-        worker.join(timeout=30)
+        worker.join(timeout=60)
     assert not doubles
     assert done >= 5

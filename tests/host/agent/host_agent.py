@@ -225,7 +225,7 @@ def page_and_echo() -> tuple[PublishedPort, PublishedPort]:
 # What users of the machines see
 
 
-def page(port: int | PublishedPort, path: str = "/", address: str = "127.0.0.1", timeout_s: float = 10.0) -> str:
+def page(port: int | PublishedPort, path: str = "/", address: str = "127.0.0.1", timeout_s: float = 30.0) -> str:
     """The page at a port of the host; empty while nobody answers."""
     number = port.node_port if isinstance(port, PublishedPort) else port
     connection = http.client.HTTPConnection(address, number, timeout=timeout_s)
@@ -286,7 +286,7 @@ def eventually(what: str, check: Callable[[], object], within_s: float = PATIENC
 
 def output(*command: str) -> str:
     """What a command prints; fails with its words when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout.strip()
 

@@ -11,6 +11,7 @@ import pytest
 from tests.host.agent.host_agent import (
     CONTAINER,
     KINDS,
+    PATIENCE_S,
     VM,
     HostAgent,
     echo,
@@ -38,7 +39,7 @@ def test_machines_run_and_answer_without_an_agent_and_are_the_same_when_it_is_ba
     host.close()
     for kind, (web, udp) in published.items():
         assert f"lasting-{kind}" in page(web)
-        eventually(f"the echo of the {kind}", partial(echo, udp), 20)
+        eventually(f"the echo of the {kind}", partial(echo, udp))
     for kind, (web, udp) in published.items():
         machine = host.settled(f"lasting-{kind}")  # opens the agent again
         assert (machine.state, machine.wish, machine.reason) == (State.RUNNING, Wish.RUNNING, "")
@@ -80,7 +81,7 @@ def test_a_wish_that_no_agent_fulfilled_is_fulfilled_by_the_next(host: HostAgent
         host.agent.machines.remove(f"begun-{kind}")
     host.close()
     for kind in KINDS:
-        assert host.agent.machines.wait_settled(f"begun-{kind}", 60) is None
+        assert host.agent.machines.wait_settled(f"begun-{kind}", PATIENCE_S) is None
     assert host.agent.audit() == []
 
 

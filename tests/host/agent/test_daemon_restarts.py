@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +31,6 @@ from garbi.base.errors import DriverUnavailable
 from garbi.hyper.model.machine import MachineSpec, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
-
-RIGHT_WITHIN_S = 30.0
 
 
 @contextmanager
@@ -90,16 +87,16 @@ def test_an_engine_comes_back_and_the_states_are_those_of_its_containers(
     before = incarnation(on_engine.pid("serving", CONTAINER))
     engine.stop(how)
     for machine_id in ("serving", "resting"):
-        assert "does not answer" in on_engine.await_state(machine_id, State.UNKNOWN, RIGHT_WITHIN_S).reason
+        assert "does not answer" in on_engine.await_state(machine_id, State.UNKNOWN).reason
     with pytest.raises(DriverUnavailable):
         on_engine.agent.machines.add(MachineSpec(image=CONTAINER, id="late", mem=64))
     engine.start()
-    assert on_engine.await_state("resting", State.STOPPED, RIGHT_WITHIN_S).reason == ""
+    assert on_engine.await_state("resting", State.STOPPED).reason == ""
     if engine.restores:
-        assert on_engine.await_state("serving", State.RUNNING, RIGHT_WITHIN_S).reason == ""
+        assert on_engine.await_state("serving", State.RUNNING).reason == ""
         assert incarnation(on_engine.pid("serving", CONTAINER)) == before
     else:  # an engine that stops takes its containers along, and one that was killed does so when it comes back
-        assert on_engine.await_state("serving", State.STOPPED, RIGHT_WITHIN_S).reason == "it ended by itself"
+        assert on_engine.await_state("serving", State.STOPPED).reason == "it ended by itself"
         assert on_engine.wish("serving", Wish.RUNNING).state is State.RUNNING
     assert facts_when_up(web)["hostname"] == "serving"
     assert on_engine.agent.audit() == []
@@ -121,13 +118,13 @@ def test_virtual_machines_serve_while_libvirtd_is_away_and_are_taken_over_when_i
         libvirtd.stop(how)
         os.kill(dying, signal.SIGKILL)
         for machine_id in ("serving", "dying"):
-            assert "does not answer" in on_libvirtd.await_state(machine_id, State.UNKNOWN, RIGHT_WITHIN_S).reason
+            assert "does not answer" in on_libvirtd.await_state(machine_id, State.UNKNOWN).reason
         assert page(web)
         with pytest.raises(DriverUnavailable):
             on_libvirtd.agent.machines.add(MachineSpec(image=VM, id="late", mem=64))
         libvirtd.start()
-        assert on_libvirtd.await_state("serving", State.RUNNING, RIGHT_WITHIN_S).reason == ""
-        assert on_libvirtd.await_state("dying", State.FAILED, RIGHT_WITHIN_S).reason
+        assert on_libvirtd.await_state("serving", State.RUNNING).reason == ""
+        assert on_libvirtd.await_state("dying", State.FAILED).reason
         assert page(web)
         assert str(web.node_port) not in changes()
     assert incarnation(serving) == before
@@ -143,10 +140,10 @@ def test_an_agent_that_starts_before_its_daemons_has_its_machines_when_they_come
     on_engine.run("early", CONTAINER)
     on_engine.close()
     engine.stop()
-    assert "does not answer" in on_engine.await_state("early", State.UNKNOWN, RIGHT_WITHIN_S).reason
+    assert "does not answer" in on_engine.await_state("early", State.UNKNOWN).reason
     engine.start()
     expected = State.RUNNING if engine.restores else State.STOPPED
-    on_engine.await_state("early", expected, RIGHT_WITHIN_S)
+    on_engine.await_state("early", expected)
     on_engine.remove("early")
 
 
@@ -154,14 +151,12 @@ def test_an_engine_that_hangs_keeps_no_virtual_machine_waiting(on_engine: HostAg
     containers = [f"stuck-{number}" for number in range(on_engine.settings.workers + 1)]
     for machine_id in containers:
         on_engine.run(machine_id, CONTAINER, mem=16)
-    with engine.frozen():
+    with engine.frozen():  # its workers wait for an answer for longer than anybody here waits for the virtual machine
         for machine_id in containers:
             on_engine.agent.machines.wish(machine_id, Wish.STOPPED)
-        start = time.monotonic()
         assert on_engine.run("free", VM).state is State.RUNNING
         assert on_engine.wish("free", Wish.PAUSED).state is State.PAUSED
         on_engine.remove("free")
-        assert time.monotonic() - start < RIGHT_WITHIN_S
     for machine_id in containers:
-        on_engine.await_state(machine_id, State.STOPPED, RIGHT_WITHIN_S)
+        on_engine.await_state(machine_id, State.STOPPED)
         on_engine.remove(machine_id)

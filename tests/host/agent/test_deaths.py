@@ -25,11 +25,6 @@ from garbi.hyper.model.machine import PublishedPort, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
-NOTICE_S = 10.0
-"""A generous bound: an idle host is ten times quicker, a look at everything would take an hour."""
-
-POWER_OFF_S = 30.0
-
 
 @pytest.fixture(scope="module")
 def webs(host: HostAgent) -> Iterator[dict[str, PublishedPort]]:
@@ -60,7 +55,7 @@ def test_a_killed_process_fails_its_machine_at_once_and_no_other(
 ) -> None:
     for kind in KINDS:
         os.kill(host.pid(f"mortal-{kind}", kind), signal.SIGKILL)
-        dead = host.await_state(f"mortal-{kind}", State.FAILED, NOTICE_S)
+        dead = host.await_state(f"mortal-{kind}", State.FAILED)
         assert (dead.reason, dead.wish) == (CAUSES[kind], Wish.RUNNING)
         if kind is VM:
             assert host.state("mortal-container") is State.RUNNING
@@ -69,7 +64,7 @@ def test_a_killed_process_fails_its_machine_at_once_and_no_other(
 
 def test_a_panic_of_the_guest_is_a_failure_that_says_so(host: HostAgent, alive: dict[str, PublishedPort]) -> None:
     page(alive[VM], "/cgi-bin/crash", timeout_s=0.5)
-    assert host.await_state("mortal-vm", State.FAILED, POWER_OFF_S).reason == "the guest crashed"
+    assert host.await_state("mortal-vm", State.FAILED).reason == "the guest crashed"
 
 
 @pytest.mark.parametrize(("path", "code"), [("/cgi-bin/exit", 3), ("/cgi-bin/crash", 134)])
@@ -77,14 +72,14 @@ def test_a_container_that_ends_with_a_code_has_failed_with_it(
     host: HostAgent, alive: dict[str, PublishedPort], path: str, code: int
 ) -> None:
     page(alive[CONTAINER], path)
-    assert host.await_state("mortal-container", State.FAILED, NOTICE_S).reason == f"exited with code {code}"
+    assert host.await_state("mortal-container", State.FAILED).reason == f"exited with code {code}"
 
 
 def test_a_guest_that_powers_off_by_itself_is_stopped_and_stays_so(
     host: HostAgent, alive: dict[str, PublishedPort]
 ) -> None:
     page(alive[VM], "/cgi-bin/exit", timeout_s=0.5)
-    ended = host.await_state("mortal-vm", State.STOPPED, POWER_OFF_S)
+    ended = host.await_state("mortal-vm", State.STOPPED)
     assert (ended.reason, ended.settled) == ("it ended by itself", True)
 
 
@@ -104,6 +99,6 @@ def test_a_container_whose_first_process_wants_more_memory_than_it_has_fails_for
     image = shell_image(tmp_path / "greedy.tar", "exec busybox dd if=/dev/zero of=/dev/null bs=300M count=1")
     host.agent.images.add("greedy", ImageType.DOCKER, [image.path.read_bytes()])
     host.add("greedy", "greedy", mem=64)
-    assert host.await_state("greedy", State.FAILED, NOTICE_S).reason == "killed: out of memory"
+    assert host.await_state("greedy", State.FAILED).reason == "killed: out of memory"
     host.remove("greedy")
     host.agent.images.remove("greedy")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def large_image(directory: Path, kind: ImageType, size: int) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "size"), [(ImageType.QCOW2, 2 * GIB), (ImageType.RAW, GIB // 4)])
-def test_a_machine_of_a_large_image_costs_kilobytes_and_no_time_for_copying(
+def test_a_machine_of_a_large_image_costs_kilobytes(
     host: HostAgent, tmp_path: Path, kind: ImageType, size: int
 ) -> None:
     path = large_image(tmp_path, kind, size)
@@ -49,17 +48,13 @@ def test_a_machine_of_a_large_image_costs_kilobytes_and_no_time_for_copying(
         image = host.agent.images.add(f"large-{kind}", kind, iter(lambda: file.read(MIB), b""))
     assert image.virtual_size == size
     host.add("small", VM, wish=Wish.STOPPED)
-    durations = []
     for number in range(2):
-        start = time.monotonic()
         assert host.add(f"large-{number}", f"large-{kind}", wish=Wish.STOPPED).state is State.STOPPED
-        durations.append(time.monotonic() - start)
         disk = host.disk(f"large-{number}")
         assert allocated(disk) <= 512 * KIB
         about = described(disk)
         assert about["virtual-size"] == size
         assert about["backing-filename-format"] == kind
-    assert min(durations) < 5
     content = Path(about["full-backing-filename"])
     before = (content.stat().st_mtime_ns, allocated(content))
     assert host.wish("large-0", Wish.RUNNING).state is State.RUNNING
