@@ -60,6 +60,15 @@ def test_yaml_says_what_json_says(data: object) -> None:
     assert yaml.safe_load(to_yaml(data)) == json.loads(json.dumps(data))
 
 
+def test_yaml_takes_a_key_of_any_length() -> None:
+    data = {
+        "k" * 2000: 1,
+        "\u20ac" * 200: {"\u20ac" * 300: [1, {"\u20ac" * 400: None}]},
+        "short": [{"\u20ac" * 500: []}],
+    }
+    assert yaml.safe_load(to_yaml(data)) == data
+
+
 @given(st.text(alphabet=string.printable))
 def test_yaml_never_takes_a_string_for_something_else(text: str) -> None:
     assert yaml.safe_load(to_yaml({"key": text, text: [text]})) == {"key": text, text: [text]} | (

@@ -123,6 +123,7 @@ def to_yaml(data: Any) -> str:
 
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*\Z")
+_LONGEST_PLAIN_KEY = 1000  # YAML takes 1024 characters for a key at most, unless it is told that it is one
 _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
@@ -130,11 +131,14 @@ def _yaml_lines(data: Any) -> list[str]:
     if isinstance(data, dict) and data:
         lines = []
         for key, value in data.items():
-            nested = _yaml_lines(value)
+            name, nested = _scalar(key), _yaml_lines(value)
+            if len(name) > _LONGEST_PLAIN_KEY:
+                lines.append(f"? {name}")
+                name = ""
             if isinstance(value, dict | list) and value:
-                lines += [f"{_scalar(key)}:", *(f"  {line}" for line in nested)]
+                lines += [f"{name}:", *(f"  {line}" for line in nested)]
             else:
-                lines.append(f"{_scalar(key)}: {nested[0]}")
+                lines.append(f"{name}: {nested[0]}")
         return lines
     if isinstance(data, list) and data:
         lines = []
