@@ -48,18 +48,11 @@ class Connection:
 
     def get(self) -> Any:
         """A connection that is alive; raises DriverUnavailable when libvirt does not answer in time."""
-        with self._lock:
-            if self._closed:
-                raise DriverUnavailable("the driver is closed")
-            if self._live is not None and self._live.isAlive():
-                return self._live
-            if self._opening is None:
-                self._opening = Future()
-                thread = threading.Thread(target=self._open, args=(self._opening,), name="libvirt-open", daemon=True)
-                thread.start()
-            opening = self._opening
+        opening, joined = self._opening_now()
         try:
-            return opening.result(ANSWER_WITHIN_S)
+            with contextlib.suppress(*(libvirt.libvirtError,) if joined else ()):
+                return opening.result(ANSWER_WITHIN_S)
+            return self._opening_now()[0].result(ANSWER_WITHIN_S)  # what began before this call says nothing about now
         except libvirt.libvirtError as error:
             raise DriverUnavailable(f"libvirt at {self.uri} does not answer: {error.get_error_message()}") from error
         except TimeoutError:
@@ -86,6 +79,20 @@ class Connection:
             live, self._live = self._live, None
         self.lost.set()
         _release(live)
+
+    def _opening_now(self) -> tuple[Future[Any], bool]:
+        """The connection that is alive or being opened, by whomever, and whether it was begun before this call."""
+        with self._lock:
+            if self._closed:
+                raise DriverUnavailable("the driver is closed")
+            if self._live is not None and self._live.isAlive():
+                return _done(self._live), False
+            if self._opening is not None:
+                return self._opening, True
+            self._opening = Future()
+            thread = threading.Thread(target=self._open, args=(self._opening,), name="libvirt-open", daemon=True)
+            thread.start()
+            return self._opening, False
 
     def _open(self, opening: Future[Any]) -> None:
         try:
@@ -148,6 +155,12 @@ def found(look_up: Callable[[], Any], *codes: int) -> Any | None:
         if error.get_error_code() in codes:
             return None
         raise
+
+
+def _done(connection: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(connection)
+    return future
 
 
 def _open(uri: str) -> Any:
