@@ -11,6 +11,7 @@ GarbiError
 │   ├── MalformedRequest     400    the request cannot be read: its body is not JSON, a header is not what it should be
 │   ├── MethodNotAllowed     405    the path exists, but not for this method
 │   ├── UnsupportedMedia     415    the body is of another media type than the one that is read here
+│   ├── Unauthenticated      401    the request does not show the token of the service
 │   ├── RefusedRequest       403    the request comes from where none is accepted (a browser's page, another host name)
 │   ├── NotFound             404    no machine, image or path of that name
 │   ├── Conflict             409    the request and the present state exclude each other
@@ -102,6 +103,10 @@ class MethodNotAllowed(FinalError):
 
 class UnsupportedMedia(FinalError):
     code, status, title = "unsupported-media", 415, "Unsupported media type"
+
+
+class Unauthenticated(FinalError):
+    code, status, title = "unauthenticated", 401, "Not authenticated"
 
 
 class RefusedRequest(FinalError):

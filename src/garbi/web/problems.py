@@ -22,6 +22,7 @@ from garbi.base.errors import (
     NotFound,
     RefusedRequest,
     TemporaryError,
+    Unauthenticated,
     UnsupportedMedia,
 )
 from garbi.base.problem import MEDIA_TYPE, TYPE_PREFIX, to_problem
@@ -62,6 +63,8 @@ def answer(error: GarbiError, headers: Mapping[str, str] | None = None) -> Respo
     sent = dict(headers or {})
     if isinstance(error, TemporaryError):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if isinstance(error, Unauthenticated):
+        sent.setdefault("WWW-Authenticate", "Bearer")
     return JSONResponse(to_problem(error), status_code=error.status, headers=sent, media_type=MEDIA_TYPE)
 
 
