@@ -1,0 +1,302 @@
+"""What a controller answers, for servers and their documentation; what it is asked for is in `garbi.iaas_api.requests`.
+
+No answer has a secret in it. Clients need none of this: they handle plain documents (`garbi.iaas_api.client`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from garbi.hyper_api import schemas as host
+from garbi.hyper_api.schemas import FailurePolicy, MachineState, MachineWish, Moment, PublishedPort
+from garbi.iaas_api.requests import Strategy, examples
+
+NodeState = Literal["adding", "ready", "draining", "unreachable", "unavailable", "failed", "removing"]
+OperationState = Literal["running", "done", "failed"]
+OperationKind = Literal["node-add", "node-remove", "node-drain", "machine-add", "machine-wish", "machine-remove"]
+Subject = Literal["node", "machine", "image", "operation"]
+
+_CREATED, _UPDATED = "2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:06.123456Z"
+_SHA256 = "9b2c1f0e6d3a4b5c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
+_OPERATION = "4f1c0a9b8e7d6c5b4a39281706f5e4d3"
+
+
+class Amounts(BaseModel):
+    """Memory, processors, disk."""
+
+    mem: int = Field(description="MiB")
+    cpus: int
+    disk: int = Field(description="MiB")
+
+
+class Overcommit(BaseModel):
+    """How often each amount may be promised; 1 is never more than there is."""
+
+    mem: float
+    cpus: float
+    disk: float
+
+
+class Load(BaseModel):
+    """Measured use of the host."""
+
+    load1: float = Field(description="load average of one minute")
+    mem_used: int = Field(description="MiB")
+
+
+class NodeDriver(BaseModel):
+    """What a node says of one of its drivers."""
+
+    name: str
+    available: bool
+    reason: str = Field(description="why it is not available")
+    version: str
+    abilities: list[str]
+    image_types: list[str]
+
+
+class Ssh(BaseModel):
+    """How the host is reached to be set up."""
+
+    user: str
+    port: int
+    key_file: str | None
+
+
+class Node(BaseModel):
+    """A host that runs hyper."""
+
+    model_config = examples(
+        {
+            "name": "n1",
+            "address": "10.0.0.5:8081",
+            "state": "ready",
+            "reason": "",
+            "capacity": {"mem": 15890, "cpus": 8, "disk": 479187},
+            "limit": {"mem": 15890, "cpus": 128, "disk": 1916748},
+            "use": {"mem": 512, "cpus": 2, "disk": 128},
+            "load": {"load1": 0.42, "mem_used": 4867},
+            "overcommit": {"mem": 1.0, "cpus": 16.0, "disk": 4.0},
+            "machines": 2,
+            "draining": False,
+            "architecture": "x86_64",
+            "drivers": [
+                {
+                    "name": "docker",
+                    "available": True,
+                    "reason": "",
+                    "version": "20.10.24",
+                    "abilities": ["console-log", "figures", "images", "pause"],
+                    "image_types": ["docker", "rootfs"],
+                }
+            ],
+            "versions": {"garbi": "0.1.0", "python": "3.11.2"},
+            "labels": {"rack": "a"},
+            "provision": True,
+            "ssh": {"user": "root", "port": 22, "key_file": None},
+            "operation": _OPERATION,
+            "seen_at": _UPDATED,
+            "created_at": _CREATED,
+            "updated_at": _UPDATED,
+        }
+    )
+
+    name: str
+    address: str = Field(description="where its hyper listens")
+    state: NodeState
+    reason: str
+    capacity: Amounts = Field(description="what the host has")
+    limit: Amounts = Field(description="what machines may reserve of it: capacity times overcommit")
+    use: Amounts = Field(description="what machines have reserved of the limit")
+    load: Load
+    overcommit: Overcommit
+    machines: int = Field(description="how many are assigned to it")
+    draining: bool = Field(description="whether it takes no new machines, also after an unreachable time")
+    architecture: str
+    drivers: list[NodeDriver]
+    versions: dict[str, str]
+    labels: dict[str, str]
+    provision: bool
+    ssh: Ssh
+    operation: str | None = Field(description="the last one: see /iaas/operations/{id}")
+    seen_at: Moment | None = Field(description="when it last answered")
+    created_at: Moment
+    updated_at: Moment
+
+
+class Image(host.Image):
+    """Immutable content that machines start from; the name points to a digest."""
+
+    model_config = examples(
+        {
+            "name": "tiny",
+            "type": "qcow2",
+            "size": 15728640,
+            "virtual_size": 67108864,
+            "sha256": _SHA256,
+            "state": "active",
+            "reason": "",
+            "created_at": _CREATED,
+        }
+    )
+
+    reason: str = Field(description="why it failed")
+
+
+class Machine(BaseModel):
+    """A machine of the cloud."""
+
+    model_config = examples(
+        {
+            "id": "web",
+            "name": "web",
+            "type": "docker",
+            "image": "tiny-docker",
+            "image_sha256": _SHA256,
+            "mem": 256,
+            "cpus": 1,
+            "disk": 0,
+            "node": "n1",
+            "ports": [{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}],
+            "address": "172.30.1.2",
+            "labels": {"team": "blue"},
+            "require": {},
+            "apart": None,
+            "full_copy": False,
+            "state": "running",
+            "wish": "running",
+            "settled": True,
+            "reason": "",
+            "on_node_failure": "recreate",
+            "restart": "no",
+            "epoch": 1,
+            "operation": _OPERATION,
+            "seen_at": _UPDATED,
+            "created_at": _CREATED,
+            "updated_at": _UPDATED,
+        }
+    )
+
+    id: str
+    name: str
+    type: str
+    image: str
+    image_sha256: str = Field(description="the content that it was made from")
+    mem: int = Field(description="MiB")
+    cpus: int
+    disk: int = Field(description="MiB that are reserved")
+    node: str | None
+    ports: list[PublishedPort]
+    address: str | None
+    labels: dict[str, str]
+    require: dict[str, str]
+    apart: str | None
+    full_copy: bool
+    state: MachineState = Field(description="what its node last observed")
+    wish: MachineWish = Field(description="what the user wants")
+    settled: bool = Field(description="whether its node has done, or given up, what the user last asked for")
+    reason: str
+    on_node_failure: FailurePolicy
+    restart: str
+    epoch: int = Field(description="the number of its assignment to a node; grows when it is moved")
+    operation: str | None = Field(description="the last one: see /iaas/operations/{id}")
+    seen_at: Moment | None = Field(description="when its node last spoke of it")
+    created_at: Moment
+    updated_at: Moment
+
+
+class Verdict(BaseModel):
+    """Whether one node can take a machine; if not, the rule that speaks against it and why."""
+
+    node: str
+    fits: bool
+    filter: str
+    reason: str
+    score: float | None
+
+
+class Explanation(BaseModel):
+    """Where a machine would run, and why not elsewhere."""
+
+    model_config = examples(
+        {
+            "chosen": "n1",
+            "strategy": "spread",
+            "summary": "memory on 1 node",
+            "verdicts": [
+                {"node": "n1", "fits": True, "filter": "", "reason": "", "score": 0.75},
+                {"node": "n2", "fits": False, "filter": "memory", "reason": "256 MiB wanted, 128 left", "score": None},
+            ],
+        }
+    )
+
+    chosen: str | None
+    strategy: Strategy
+    summary: str = Field(description="what speaks against the other nodes, in one line")
+    verdicts: list[Verdict]
+
+
+class Operation(BaseModel):
+    """A request that takes time: how far it is, and why it failed."""
+
+    model_config = examples(
+        {
+            "id": _OPERATION,
+            "kind": "node-add",
+            "target": "n1",
+            "state": "running",
+            "step": 3,
+            "steps": 12,
+            "progress": 0.25,
+            "message": "install packages",
+            "error": None,
+            "created_at": _CREATED,
+            "updated_at": _UPDATED,
+            "finished_at": None,
+        }
+    )
+
+    id: str
+    kind: OperationKind
+    target: str = Field(description="the name of the node, or the id of the machine")
+    state: OperationState
+    step: int = Field(description="the present one, from 1")
+    steps: int
+    progress: float = Field(description="0 to 1")
+    message: str
+    error: dict[str, Any] | None = Field(description="problem details of a failure (RFC 9457)")
+    created_at: Moment
+    updated_at: Moment
+    finished_at: Moment | None
+
+
+class Event(BaseModel):
+    """Something that happened in the cloud; the `data` of a server-sent event, whose `id` is `seq`."""
+
+    model_config = examples(
+        {
+            "seq": 17,
+            "at": _UPDATED,
+            "subject": "machine",
+            "id": "web",
+            "kind": "state",
+            "state": "running",
+            "actor": "node:n1",
+            "reason": "",
+        }
+    )
+
+    seq: int
+    at: Moment
+    subject: Subject
+    id: str
+    kind: str
+    state: str
+    actor: str = Field(description="`user`, `controller` or `node:` and its name")
+    reason: str
+
+
+class Health(host.Health):
+    """Whether the controller does its work."""
