@@ -5,70 +5,48 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from garbi.base.errors import InvalidField
+from garbi.base import places
+from garbi.base.settings import read_settings, setting
 
 PREFIX = "GARBI_HYPER_"
 DRIVER_PREFIX = "GARBI_DRIVER_"
 
 
 def default_data_dir() -> Path:
-    """Where the agent keeps its things: the system's place for root, the user's otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/garbi/hyper")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "garbi/hyper"
-
-
-def _setting(default: Any, meaning: str) -> Any:
-    metadata = {"meaning": meaning}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    """Where the agent keeps its things unless told otherwise."""
+    return places.default_data_dir("hyper")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one agent; each is read from GARBI_HYPER_<NAME IN CAPITALS>."""
 
-    data_dir: Path = _setting(default_data_dir, "directory of the database, the images and the disks; on a local disk")
-    host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8081, "port to listen on; 0 takes a free one")
-    node_name: str = _setting(socket.gethostname, "name of this host in the answers")
-    workers: int = _setting(8, "machines of one type worked on at the same time")
-    stop_deadline_s: float = _setting(20.0, "seconds a machine has to end after being asked, before it is powered off")
-    resync_period_s: float = _setting(30.0, "seconds between two full comparisons with what the drivers see")
-    mem_limit_mib: int = _setting(
+    data_dir: Path = setting(default_data_dir, "directory of the database, the images and the disks; on a local disk")
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8081, "port to listen on; 0 takes a free one")
+    node_name: str = setting(socket.gethostname, "name of this host in the answers")
+    workers: int = setting(8, "machines of one type worked on at the same time")
+    stop_deadline_s: float = setting(20.0, "seconds a machine has to end after being asked, before it is powered off")
+    resync_period_s: float = setting(30.0, "seconds between two full comparisons with what the drivers see")
+    mem_limit_mib: int = setting(
         0, "memory that machines may reserve together, in MiB; 0: that of the host less mem_kept_mib"
     )
-    mem_kept_mib: int = _setting(512, "memory kept for the host itself, in MiB")
-    cpu_overcommit: float = _setting(64.0, "processors that machines may reserve together, per processor of the host")
-    max_image_bytes: int = _setting(64 * 2**30, "largest image that is taken in, in bytes")
-    max_virtual_bytes: int = _setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
-    drivers: Mapping[str, Mapping[str, str]] = _setting(dict, "settings of drivers, from GARBI_DRIVER_<DRIVER>_<NAME>")
+    mem_kept_mib: int = setting(512, "memory kept for the host itself, in MiB")
+    cpu_overcommit: float = setting(64.0, "processors that machines may reserve together, per processor of the host")
+    max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")
+    max_virtual_bytes: int = setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
+    drivers: Mapping[str, Mapping[str, str]] = setting(dict, "settings of drivers, from GARBI_DRIVER_<DRIVER>_<NAME>")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
         """Read the settings; raises InvalidField, which names the variable, when one cannot be understood."""
-        values: dict[str, Any] = {"drivers": _driver_settings(environment)}
-        for each in fields(cls):
-            variable = PREFIX + each.name.upper()
-            if each.name != "drivers" and variable in environment:
-                values[each.name] = _parse(variable, environment[variable], str(each.type))
+        values = read_settings(cls, PREFIX, environment, without=("drivers",))
+        values["drivers"] = _driver_settings(environment)
         return cls(**values | {name: value for name, value in overrides.items() if value is not None})
-
-
-def _parse(variable: str, text: str, kind: str) -> Any:
-    convert = {"int": int, "float": float, "Path": Path, "str": str}[kind]
-    try:
-        value = convert(text)
-    except ValueError:
-        raise InvalidField(variable, f"{variable} takes a number, not {text!r}") from None
-    if isinstance(value, int | float) and not 0 <= value < float("inf"):
-        raise InvalidField(variable, f"{variable} takes a number that is not negative, not {text!r}")
-    return value
 
 
 def _driver_settings(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:

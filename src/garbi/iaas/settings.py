@@ -1,0 +1,76 @@
+"""What the operator of a controller can set: environment variables, each with a default that is right for most."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from garbi.base import places
+from garbi.base.errors import InvalidField
+from garbi.base.settings import read_settings, setting
+from garbi.iaas.model.machine import Strategy
+from garbi.iaas.model.node import Overcommit
+
+PREFIX = "GARBI_IAAS_"
+DATABASE = "iaas.db"
+IMAGE_USES = ("in-place", "copy")
+
+
+def default_data_dir() -> Path:
+    """Where the controller keeps its things unless told otherwise."""
+    return places.default_data_dir("iaas")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one controller; each is read from GARBI_IAAS_<NAME IN CAPITALS>."""
+
+    data_dir: Path = setting(default_data_dir, "directory of the database and the images; on a local disk")
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8080, "port to listen on; 0 takes a free one")
+    database: str = setting(
+        "",
+        "URL of the database: sqlite:////path/of/a/file or postgresql://user:password@host/name; empty: SQLite in data_dir",
+    )
+    strategy: str = setting("spread", "what decides among the nodes that fit: spread, pack or load")
+    check_period_s: float = setting(5.0, "seconds between two looks at a node")
+    unreachable_after_s: float = setting(15.0, "seconds of silence after which a node is unreachable")
+    workers: int = setting(8, "machines of one node worked on at the same time")
+    provision_parallel: int = setting(4, "nodes added, drained or removed at the same time")
+    max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")
+    max_virtual_bytes: int = setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
+    image_share: str = setting(
+        "", "where nodes mount the image directory from: nfs://server/export/path; empty: nowhere"
+    )
+    image_use: str = setting("in-place", "what nodes do with an image of the share: in-place or copy")
+    overcommit_mem: float = setting(1.0, "memory of a node that may be reserved, per memory that it has")
+    overcommit_cpus: float = setting(16.0, "processors of a node that may be reserved, per processor that it has")
+    overcommit_disk: float = setting(4.0, "disk of a node that may be reserved, per disk that it has")
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("strategy", self.strategy, tuple(Strategy)),
+            ("image_use", self.image_use, IMAGE_USES),
+        ):
+            if value not in allowed:
+                words = ", ".join(allowed)
+                raise InvalidField(name, f"{name} {value!r} is not allowed: it takes {words}", list(allowed))
+
+    @property
+    def database_url(self) -> str:
+        """Where the database is."""
+        return self.database or f"sqlite:///{self.data_dir / DATABASE}"
+
+    @property
+    def overcommit(self) -> Overcommit:
+        """The over-commit of a node that is added without one of its own."""
+        return Overcommit(self.overcommit_mem, self.overcommit_cpus, self.overcommit_disk)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+        """Read the settings; raises InvalidField, which names the variable, when one cannot be understood."""
+        values = read_settings(cls, PREFIX, environment)
+        return cls(**values | {name: value for name, value in overrides.items() if value is not None})
