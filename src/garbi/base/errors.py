@@ -20,6 +20,7 @@ GarbiError
 │   │   ├── PortTaken        409    ... the port belongs to somebody, who is named
 │   │   ├── CapacityExceeded 409    ... the host does not have that much left
 │   │   ├── NothingFits      409    ... no node can take the machine; `verdicts` says of each node why
+│   │   ├── OffsetMismatch   409    ... the upload does not go on there; `expected_offset` says where it does
 │   │   ├── ImageInUse       409    ... machines were made from the image, they are named
 │   │   ├── AbilityMissing   409    ... this driver cannot do that
 │   │   └── DataDirLocked    409    ... another agent works on this data directory
@@ -28,6 +29,7 @@ GarbiError
 │   └── DriverFailed         500    the hypervisor or engine refused, in its own words
 └── TemporaryError                  the same request may succeed later
     ├── DriverUnavailable    503    the daemon behind a driver does not answer or is not installed
+    ├── ShareUnavailable     503    the image is not to be had from the image share of the host
     ├── Busy                 503    the host is working on what excludes this
     └── ServerUnreachable    503    no answer from the service (raised by clients)
 
@@ -145,6 +147,12 @@ class NothingFits(Conflict):
     code, title = "nothing-fits", "No node fits"
 
 
+class OffsetMismatch(Conflict):
+    """`expected_offset` is how many bytes have come, `provided_offset` where the request would go on."""
+
+    code, title = "offset-mismatch", "The upload does not go on there"
+
+
 class ImageInUse(Conflict):
     code, title = "image-in-use", "Image in use"
 
@@ -171,6 +179,10 @@ class DriverFailed(FinalError):
 
 class DriverUnavailable(TemporaryError):
     code, status, title = "driver-unavailable", 503, "Driver unavailable"
+
+
+class ShareUnavailable(TemporaryError):
+    code, status, title = "share-unavailable", 503, "Image share unavailable"
 
 
 class Busy(TemporaryError):
