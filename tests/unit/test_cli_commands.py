@@ -13,10 +13,9 @@ import click
 import pytest
 
 from garbi.base.errors import FinalError, InvalidField
+from garbi.content.guessing import TYPES, guess_type
 from garbi.hyper.cli.app import command_tree, run
 from garbi.hyper.cli.completion import STATES, HyperCompleter
-from garbi.hyper.cli.images import TYPES, guess_type
-from garbi.hyper.cli.machines import read_pair, read_port, with_cpu
 from garbi.hyper.cli.serve import is_loopback
 from garbi.hyper.cli.server import DEFAULT_URL
 from garbi.hyper.model.image import ImageType
@@ -24,7 +23,9 @@ from garbi.hyper.model.machine import State
 from garbi.hyper.model.query import MACHINE_FILTERS
 from garbi.hyper_api import client
 from garbi.hyper_api.client import HyperClient
+from garbi.terminal.arguments import read_pair, read_port
 from garbi.terminal.completion import split_words
+from garbi.terminal.machines import with_cpu
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -219,11 +220,12 @@ def test_the_type_of_an_image_is_guessed_from_its_content(tmp_path: Path) -> Non
     assert guess_type(tar_of(tmp_path / "c.tar.gz", "./oci-layout", mode="w:gz")) == "docker"
 
 
-def test_a_type_that_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
+def test_a_type_that_cannot_be_guessed_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = tmp_path / "thing"
     unknown.write_bytes(b"hello")
-    with pytest.raises(InvalidField, match="--type"):
-        guess_type(unknown)
+    assert guess_type(unknown) is None
+    assert run(["--url", NOWHERE, "images", "add", "thing", str(unknown)]) == 1
+    assert "--type" in capsys.readouterr().err
     broken = tmp_path / "broken.tar.gz"
     broken.write_bytes(b"no tar")
     with pytest.raises(InvalidField):

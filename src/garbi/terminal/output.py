@@ -112,6 +112,17 @@ def show_one(document: Document, output: Format) -> None:
         print(f"{clean(name):<{width}}{separator}{plain(value) or '-'}")
 
 
+def flatten(document: Document, prefix: str = "") -> Document:
+    """Nested documents as one, with dotted names."""
+    flat: Document = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def show_data(data: Any, output: Format) -> None:
     """Print data for programs; ASCII only, so that nothing in it reaches a terminal as more than text."""
     print(json.dumps(data, indent=2) if output == "json" else to_yaml(data))

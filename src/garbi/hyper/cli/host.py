@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from garbi.hyper.cli.machines import filters_argument, read_filters
 from garbi.hyper.cli.server import connect
+from garbi.terminal.arguments import filters_argument, read_filters
+from garbi.terminal.findings import show_checks, show_violations
 from garbi.terminal.output import (
     Column,
     Document,
     Format,
     field,
-    on_terminal,
+    flatten,
     output_option,
     plain,
     quiet_option,
-    say,
     show_data,
     show_list,
     show_one,
@@ -32,18 +31,6 @@ DRIVER_COLUMNS = (
     Column("images", field("image_types")),
     Column("abilities", field("abilities")),
     Column("reason", field("reason"), rare=True),
-)
-VIOLATION_COLUMNS = (
-    Column("invariant", field("invariant")),
-    Column("subject", field("subject")),
-    Column("detail", field("detail")),
-)
-CHECK_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
-CHECK_COLUMNS = (
-    Column("check", field("name")),
-    Column("status", field("status")),
-    Column("found", field("found")),
-    Column("mend", field("mend"), rare=True),
 )
 
 
@@ -83,11 +70,7 @@ def doctor(context: click.Context, data_dir: Path | None, output: Format) -> Non
 
     settings = DoctorSettings() if data_dir is None else DoctorSettings(data_dir=data_dir)
     checks: list[Document] = [{**asdict(check), "status": str(check.status)} for check in run_checks(settings)]
-    if output == "table" and on_terminal():
-        _show_checks(checks)
-    else:
-        show_list(checks, CHECK_COLUMNS, "name", output)
-    if any(check["status"] == "fail" for check in checks):
+    if not show_checks(checks, output):
         context.exit(1)
 
 
@@ -97,12 +80,7 @@ def doctor(context: click.Context, data_dir: Path | None, output: Format) -> Non
 @click.pass_context
 def audit(context: click.Context, output: Format, quiet: bool) -> None:
     """Check the invariants of the host now; exit status 1 when one does not hold."""
-    violations = connect(context).audit()
-    if not violations and output == "table" and on_terminal():
-        say("every invariant holds")
-    else:
-        show_list(violations, VIOLATION_COLUMNS, "subject", output, quiet)
-    if violations:
+    if not show_violations(connect(context).audit(), output, quiet):
         context.exit(1)
 
 
@@ -121,27 +99,6 @@ def events(context: click.Context, filters: tuple[str, ...], after: int | None, 
         else:
             show_data([event] if output == "yaml" else event, output)
         sys.stdout.flush()
-
-
-def _show_checks(checks: list[Document]) -> None:
-    """One line a check, and below it how to mend what is not as it should be."""
-    width = max(len(check["name"]) for check in checks)
-    for check in checks:
-        status = click.style(f"{check['status']:<4}", fg=CHECK_COLOURS[check["status"]], bold=True)
-        click.echo(f"{status}  {check['name']:<{width}}  {plain(check['found'])}")
-        if check["mend"]:
-            click.echo(f"{'':<{width + 8}}mend: {plain(check['mend'])}")
-
-
-def flatten(document: Document, prefix: str = "") -> Document:
-    """Nested documents as one, with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in document.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 COMMANDS = (drivers, host, doctor, audit, events)

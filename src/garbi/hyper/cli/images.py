@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from garbi.base.errors import AlreadyExists, FinalError, InvalidField, NotFound
-from garbi.hyper.cli.machines import each, filters_argument, read_filters
+from garbi.content.guessing import TYPES, guess_type
 from garbi.hyper.cli.server import connect
+from garbi.terminal.arguments import each, filters_argument, read_filters
 from garbi.terminal.output import (
     Column,
     Document,
@@ -31,16 +32,8 @@ if TYPE_CHECKING:
     from garbi.hyper_api.client import HyperClient
 
 BLOCK = 2**20
-QCOW2_MAGIC = b"QFI\xfb"
 BUILT = {"tiny": {"tiny": "qcow2", "tiny-docker": "docker"}}
 """What a recipe makes: names and types, in the order of its files."""
-
-ARCHIVE_MARKS = ("manifest.json", "oci-layout")
-SUFFIXES = {".qcow2": "qcow2", ".raw": "raw"}
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-
-
-TYPES = ("qcow2", "raw", "docker", "rootfs")
 
 COLUMNS = (
     Column("name", field("name")),
@@ -75,7 +68,7 @@ def list_images(context: click.Context, filters: tuple[str, ...], output: Format
 @click.pass_context
 def add_image(context: click.Context, name: str, file: Path, type: str | None) -> None:
     """Send a file to the host as an image; prints its name."""
-    _upload(connect(context), name, file, type or guess_type(file))
+    _upload(connect(context), name, file, type or _guess(file))
 
 
 @commands.command("rm")
@@ -146,34 +139,12 @@ def _blocks(file: Path) -> Iterator[bytes]:
             yield block
 
 
-def guess_type(file: Path) -> str:
-    """What a file's name and first bytes say it is; raises InvalidField when they say nothing."""
-    suffix = file.suffix.lower()
-    try:
-        with file.open("rb") as content:
-            head = content.read(512)
-    except OSError as error:
-        raise FinalError(f"{file} cannot be read: {error.strerror}") from error
-    if head.startswith(QCOW2_MAGIC):
-        return "qcow2"
-    if head[257:262] == b"ustar" or file.name.lower().endswith(TAR_SUFFIXES):
-        return "docker" if _is_image_archive(file) else "rootfs"
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    if head[510:512] == b"\x55\xaa":
-        return "raw"
-    raise InvalidField("type", f"nothing in {file.name} says what it is; say it with --type", allowed=list(TYPES))
-
-
-def _is_image_archive(file: Path) -> bool:
-    """Whether a tar is an image as `docker save` or an OCI layout has it, rather than a tree of files."""
-    import tarfile
-
-    try:
-        with tarfile.open(file) as archive:
-            return any(member.name.removeprefix("./") in ARCHIVE_MARKS for member in archive)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise InvalidField("file", f"{file.name} cannot be read as a tar: {error}") from error
+def _guess(file: Path) -> str:
+    """What the file seems to be; raises InvalidField when nothing in it says so."""
+    kind = guess_type(file)
+    if kind is None:
+        raise InvalidField("type", f"nothing in {file.name} says what it is; say it with --type", allowed=list(TYPES))
+    return kind
 
 
 def _size(image: Document, name: str) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
-from garbi.base.errors import AbilityMissing, Conflict, GarbiError, NotFound, ServerUnreachable
+from garbi.base.errors import Conflict, NotFound
 from garbi.hyper.cli.server import connect
+from garbi.terminal.arguments import (
+    each,
+    filters_argument,
+    ids_argument,
+    no_wait_option,
+    read_filters,
+    read_pair,
+    read_port,
+)
+from garbi.terminal.machines import FIGURE_COLUMNS, check, describe, measure, ports_text
 from garbi.terminal.output import (
     Column,
-    Command,
-    Document,
     Format,
-    complain,
     field,
     on_terminal,
     output_option,
@@ -25,36 +29,11 @@ from garbi.terminal.output import (
     say,
     show_list,
     show_one,
-    size_text,
 )
 from garbi.terminal.progress import settle
 from garbi.terminal.text import clean_log
 
-_PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?\Z")
-
-
-def ids_argument(command: Command) -> Command:
-    """Give a command one or more ids."""
-    return click.argument("ids", metavar="ID...", nargs=-1, required=True)(command)
-
-
-def no_wait_option(command: Command) -> Command:
-    """Give a command `--no-wait`."""
-    return click.option("--no-wait", is_flag=True, help="Return at once; do not wait for the result.")(command)
-
-
-def filters_argument(command: Command) -> Command:
-    """Give a command field=value filters."""
-    return click.argument("filters", metavar="[FIELD=VALUE]...", nargs=-1)(command)
-
-
-def ports_text(document: Document) -> str:
-    """The published ports in the form that `-p` takes."""
-    return ",".join(
-        f"{port['node_port']}:{port['machine_port']}{'' if port['protocol'] == 'tcp' else '/udp'}"
-        for port in document["ports"]
-    )
-
+SHOW = "hyper show"
 
 COLUMNS = (
     Column("id", field("id")),
@@ -111,7 +90,7 @@ def add(
     if machine is None:
         raise NotFound("the machine was removed meanwhile")
     say(describe(machine) if on_terminal() else machine["id"])
-    check(machine, "stopped" if no_start else "running", waited=not no_wait)
+    check(machine, "stopped" if no_start else "running", waited=not no_wait, show=SHOW)
 
 
 @click.command()
@@ -204,45 +183,7 @@ def log(context: click.Context, id: str, limit: int | None) -> None:
 @click.pass_context
 def stats(context: click.Context, ids: tuple[str, ...], interval: float, output: Format) -> None:
     """Print live figures of running machines: CPU, memory, disk and network."""
-    machines = connect(context).machines
-    wanted = ids or tuple(machine["id"] for machine in machines.list({"state": "running"}))
-
-    def measure(id: str) -> tuple[float, Document] | None:
-        """The figures of a machine; None when it has none and was not asked for by its id."""
-        try:
-            return time.monotonic(), machines.figures(id)
-        except (AbilityMissing, Conflict, NotFound):
-            if ids:
-                raise
-            return None
-
-    first = {id: found for id in wanted if (found := measure(id))}
-    time.sleep(interval if first else 0)
-    second = {id: found for id in first if (found := measure(id))}
-    rows = [with_cpu(*first[id], *second[id]) for id in second]
-    show_list(rows, FIGURE_COLUMNS, "id", output)
-
-
-def with_cpu(began: float, before: Document, ended: float, after: Document) -> Document:
-    """The later figures with the share of a processor that was used meanwhile."""
-    used = (after["cpu_seconds"] - before["cpu_seconds"]) / (ended - began)
-    return {**after, "cpu_percent": round(100 * used, 1)}
-
-
-def _size(name: str) -> Callable[[Document], str]:
-    return lambda document: size_text(document[name]) if on_terminal() else plain(document[name])
-
-
-FIGURE_COLUMNS = (
-    Column("id", field("id")),
-    Column("cpu %", field("cpu_percent")),
-    Column("cpu s", lambda document: f"{document['cpu_seconds']:.1f}"),
-    Column("memory", _size("memory_bytes")),
-    Column("disk read", _size("disk_read_bytes")),
-    Column("disk written", _size("disk_written_bytes")),
-    Column("net in", _size("network_received_bytes")),
-    Column("net out", _size("network_sent_bytes")),
-)
+    show_list(measure(connect(context).machines, ids, interval), FIGURE_COLUMNS, "id", output)
 
 
 def _wish_each(context: click.Context, ids: tuple[str, ...], state: str, no_wait: bool) -> None:
@@ -253,62 +194,10 @@ def _wish_each(context: click.Context, ids: tuple[str, ...], state: str, no_wait
         if machine is None:
             raise NotFound(f"{id} was removed meanwhile")
         if not no_wait:
-            check(machine, state, waited=True)
+            check(machine, state, waited=True, show=SHOW)
         say(describe(machine) if on_terminal() else machine["id"])
 
     each(context, ids, wish)
-
-
-def each(context: click.Context, ids: Iterable[str], do: Callable[[str], None]) -> None:
-    """Do something with every id; an error with one does not keep the others from it, but from success."""
-    failed = False
-    for id in ids:
-        try:
-            do(id)
-        except ServerUnreachable:
-            raise
-        except GarbiError as error:
-            complain(error.detail)
-            failed = True
-    if failed:
-        context.exit(1)
-
-
-def check(machine: Document, wished: str, waited: bool) -> None:
-    """Raise Conflict when a machine did not become what was wished of it."""
-    if not waited or machine["state"] == wished:
-        return
-    if not machine["settled"]:
-        raise Conflict(f"{machine['id']} is still {machine['state']}; it goes on: see `hyper show {machine['id']}`")
-    raise Conflict(f"{machine['id']} is {machine['state']}: {machine['reason'] or 'for no reason known'}")
-
-
-def describe(machine: Document) -> str:
-    """One line about a machine."""
-    facts = [machine["type"], machine["address"] or "", ports_text(machine) and f"ports {ports_text(machine)}"]
-    return f"{machine['id']} is {machine['state']} ({', '.join(fact for fact in facts if fact)})"
-
-
-def read_port(text: str) -> Document:
-    """A port as `-p` takes it."""
-    match = _PORT.match(text)
-    if match is None or not all(1 <= int(number) <= 65535 for number in match.group(1, 2)):
-        raise click.BadParameter(f"{text!r} is not hostPort:machinePort[/udp]", param_hint="-p")
-    host, machine, protocol = match.groups()
-    return {"node_port": int(host), "machine_port": int(machine), "protocol": protocol or "tcp"}
-
-
-def read_pair(text: str, hint: str) -> tuple[str, str]:
-    """A KEY=VALUE."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise click.BadParameter(f"{text!r} is not key=value", param_hint=hint)
-    return key, value
-
-
-def read_filters(texts: Iterable[str]) -> dict[str, str]:
-    """The filters of a list command."""
-    return dict(read_pair(text, "FIELD=VALUE") for text in texts)
 
 
 COMMANDS = (add, start, stop, pause, resume, rm, list_machines, show, log, stats)
