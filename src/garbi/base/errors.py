@@ -26,7 +26,8 @@ GarbiError
 │   │   └── DataDirLocked    409    ... another agent works on this data directory
 │   ├── ContentTooLarge      413    the body is larger than allowed
 │   ├── NoSpace              507    the disk is full; nothing was changed
-│   └── DriverFailed         500    the hypervisor or engine refused, in its own words
+│   ├── DriverFailed         500    the hypervisor or engine refused, in its own words
+│   └── ProvisioningFailed   502    a host could not be made into a node; `task`, `host` and `words` (its own) say why
 └── TemporaryError                  the same request may succeed later
     ├── DriverUnavailable    503    the daemon behind a driver does not answer or is not installed
     ├── ShareUnavailable     503    the image is not to be had from the image share of the host
@@ -175,6 +176,15 @@ class NoSpace(FinalError):
 
 class DriverFailed(FinalError):
     code, status, title = "driver-failed", 500, "The driver failed"
+
+
+class ProvisioningFailed(FinalError):
+    """`task` is what was being done, `host` where, `words` what the host itself said. Trying again goes on from there."""
+
+    code, status, title = "provisioning-failed", 502, "Provisioning failed"
+
+    def __init__(self, detail: str, task: str, host: str, words: str, **extra: Any) -> None:
+        super().__init__(detail, task=task, host=host, words=words, **extra)
 
 
 class DriverUnavailable(TemporaryError):

@@ -24,11 +24,15 @@ class NodeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ssh:
-    """How the host of a node is reached for provisioning. `key_file` is a path on the controller's host."""
+    """How the host of a node is reached for provisioning. `key_file` is a path on the controller's host.
+
+    `host_key` is how the host proves who it is, at the first contact: the fingerprint of its key ("SHA256:…"), or the key.
+    """
 
     user: str = "root"
     port: int = 22
     key_file: str | None = None
+    host_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
