@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.api.conftest import LIMIT_S, Server, StartServer
 
-from garbi.hyper.rest.state import MAX_STREAMS
+from garbi.web.places import MAX_STREAMS
 
 
 class Stream:

@@ -14,7 +14,7 @@ import pytest
 from tests.api.conftest import Server
 
 from garbi.base.errors import AlreadyExists, DigestMismatch, ImageRejected
-from garbi.hyper.rest.images import read_digest_header
+from garbi.web.content import read_digest_header
 
 MIB = 2**20
 

@@ -11,7 +11,7 @@ import pytest
 from tests.api.conftest import Server, StartServer
 
 from garbi.hyper.rest.app import assemble
-from garbi.hyper.rest.state import MAX_WAITERS
+from garbi.web.places import MAX_WAITERS
 from garbi.web.preferences import read_patience
 
 PATHS = sorted(assemble().openapi()["paths"].items())

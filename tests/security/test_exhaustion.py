@@ -19,7 +19,7 @@ from tests.free_ports import free_port
 from tests.host.agent.host_agent import eventually
 from tests.security.conftest import program
 
-from garbi.hyper.rest.state import MAX_STREAMS, MAX_UPLOADS, MAX_WAITERS
+from garbi.web.places import MAX_STREAMS, MAX_UPLOADS, MAX_WAITERS
 from garbi.hyper_api.client import HyperClient
 from garbi.web.gate import MAX_BODY
 

@@ -10,12 +10,14 @@ from fastapi import FastAPI
 
 from garbi import __version__
 from garbi.hyper.agent import Agent
-from garbi.hyper.rest import drivers, events, host, images, machines, metrics
+from garbi.hyper.rest import drivers, events, host, images, machines
+from garbi.hyper.rest.metrics import new_registry
 from garbi.hyper.rest.openapi import DESCRIPTION
-from garbi.hyper.rest.state import MAX_THREADS, ServerState
-from garbi.web import page, problems
+from garbi.hyper.rest.state import ServerState
+from garbi.web import metrics, page, problems
 from garbi.web.gate import Gate
 from garbi.web.openapi import describer
+from garbi.web.places import MAX_THREADS
 from garbi.web.request_metrics import RequestMetrics
 
 
@@ -27,7 +29,7 @@ def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float
     """
     app = assemble()
     app.state.server = ServerState(agent, keep_alive_s)
-    app.state.metrics = metrics.new_registry(agent)
+    app.state.metrics = new_registry(agent)
     # The last added is the outermost: every answer is counted, and nothing unexpected gets out.
     app.add_middleware(Gate, streamed=_is_content, host_names=host_names)
     app.add_middleware(problems.LastResort)

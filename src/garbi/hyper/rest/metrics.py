@@ -1,31 +1,16 @@
-"""/metrics for Prometheus: the machines of the host, the requests that were answered, which Garbi this is."""
+"""What /metrics tells of a host beside its requests: its machines, which Garbi this is."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterator
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from garbi import __version__
-from garbi.base.errors import UnknownFilter
 from garbi.hyper.agent import Agent
-from garbi.web.listing import takes
-from garbi.web.problems import documented
-
-router = APIRouter(tags=["host"])
-
-
-async def _registry_of(request: Request) -> CollectorRegistry:
-    registry: CollectorRegistry = request.app.state.metrics
-    return registry
-
-
-RegistryOf = Annotated[CollectorRegistry, Depends(_registry_of)]
 
 
 class MachineMetrics(Collector):
@@ -57,17 +42,3 @@ def new_registry(agent: Agent) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(MachineMetrics(agent))
     return registry
-
-
-@router.get(
-    "/metrics",
-    dependencies=[Depends(takes())],
-    response_class=Response,
-    responses={
-        200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}},
-        **documented(UnknownFilter),
-    },
-)
-def metrics(registry: RegistryOf) -> Response:
-    """Figures for Prometheus."""
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

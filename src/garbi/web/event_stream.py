@@ -1,0 +1,160 @@
+"""Events of a service as server-sent events.
+
+A stream keeps no queue: the feed only wakes it, and it reads on from the number that it sent last. So a slow client
+loses nothing and costs nothing; one that takes no byte for SEND_LIMIT_S seconds is dropped, and resumes by Last-Event-ID.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+import anyio
+from anyio import to_thread
+from fastapi import Header, Request, Response
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from garbi.base.errors import Busy, InvalidField
+from garbi.web.listing import check_query
+from garbi.web.places import MAX_STREAMS, Places
+
+PAGE = 200
+SEND_LIMIT_S = 20.0
+
+STREAM_ANSWER: dict[str, Any] = {
+    "description": "a stream without end",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+
+LastEventId = Annotated[str | None, Header(description="resume after the event of this number")]
+
+
+class Numbered(Protocol):
+    """An event: its number, and what kind it is of."""
+
+    @property
+    def seq(self) -> int: ...
+
+    @property
+    def kind(self) -> str: ...
+
+
+E = TypeVar("E", bound=Numbered)
+
+
+class Feed(Protocol[E]):
+    """The events of a service, past and to come."""
+
+    def since(self, seq: int, limit: int) -> list[E]:
+        """At most `limit` events after the one numbered `seq`, the oldest first."""
+
+    def last_seq(self) -> int:
+        """The number of the newest event."""
+
+    def subscribe(self, subscriber: Callable[[E], None]) -> Callable[[], None]:
+        """Call `subscriber` with every further event; the function returned ends that."""
+
+
+class EventStream(Response, Generic[E]):
+    """An endless response, of the events whose fields equal `filters`."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        places: Places,
+        feed: Feed[E],
+        describe: Callable[[E], BaseModel],
+        filters: Mapping[str, str],
+        resume_after: int | None,
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._places = places
+        self._feed = feed
+        self._describe = describe
+        self._filters = filters
+        self._resume_after = resume_after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wake, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake_up(_event: E) -> None:
+            with suppress(RuntimeError):  # the server has ended meanwhile
+                loop.call_soon_threadsafe(wake.set)
+
+        unsubscribe = self._feed.subscribe(wake_up)
+        self._places.streams.add(wake)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                with suppress(TimeoutError):
+                    await self._send_on(send, wake)
+                group.cancel_scope.cancel()
+        finally:
+            unsubscribe()
+            self._places.streams.discard(wake)
+
+    async def _send_on(self, send: Send, wake: asyncio.Event) -> None:
+        newest = await to_thread.run_sync(self._feed.last_seq)
+        seq = newest if self._resume_after is None else min(self._resume_after, newest)
+        with anyio.fail_after(SEND_LIMIT_S):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _send_text(send, f": events after {seq}\n\n")
+        while not self._places.closing:
+            wake.clear()
+            page = await to_thread.run_sync(self._feed.since, seq, PAGE)
+            text = "".join(self._format(event) for event in page if self._matches(event))
+            if text:
+                await _send_text(send, text)
+            if page:
+                seq = page[-1].seq
+                continue
+            with anyio.move_on_after(self._places.keep_alive_s) as limit:
+                await wake.wait()
+            if limit.cancelled_caught:
+                await _send_text(send, ": still here\n\n")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _matches(self, event: E) -> bool:
+        return all(str(getattr(event, name)) == value for name, value in self._filters.items())
+
+    def _format(self, event: E) -> str:
+        return f"id: {event.seq}\nevent: {event.kind}\ndata: {self._describe(event).model_dump_json()}\n\n"
+
+
+def open_stream(
+    request: Request,
+    places: Places,
+    feed: Feed[E],
+    describe: Callable[[E], BaseModel],
+    filters: Sequence[str],
+    last_event_id: str | None,
+) -> EventStream[E]:
+    """The stream that a request asks for; raises UnknownFilter, InvalidField for a useless Last-Event-ID, or Busy."""
+    asked = check_query(request, filters)
+    resume_after = None if last_event_id is None else _read_number(last_event_id)
+    if len(places.streams) >= MAX_STREAMS:
+        raise Busy(f"{MAX_STREAMS} event streams are open already")
+    return EventStream(places, feed, describe, asked, resume_after)
+
+
+def _read_number(text: str) -> int:
+    if not re.match(r"[0-9]{1,18}\Z", text):
+        raise InvalidField("Last-Event-ID", "Last-Event-ID takes the number of an event", allowed="a whole number")
+    return int(text)
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _send_text(send: Send, text: str) -> None:
+    with anyio.fail_after(SEND_LIMIT_S):
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
