@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,9 +50,9 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Over HTTP, with connections that are kept for the next request."""
+    """Over HTTP, with connections, at most `kept` of them, that are kept for the next request."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, kept: int = 4) -> None:
         self.url = url.rstrip("/")
         try:
             address = urllib3.util.parse_url(self.url)
@@ -59,7 +61,10 @@ class HttpTransport:
         if address.scheme not in ("http", "https") or not address.host or address.path:
             rule = "http://host:port"
             raise InvalidField("url", f"{url!r} is not the address of a server: it takes {rule}", allowed=rule)
-        self._pool = urllib3.connection_from_url(self.url, retries=False, maxsize=4)
+        self._pool = urllib3.connection_from_url(self.url, retries=False, maxsize=kept)
+        self._lock = threading.Lock()
+        self._read: set[urllib3.BaseHTTPResponse] = set()
+        self._closed = False
 
     def send(self, request: Request) -> Answer:
         """Send a request; redirects are not followed, nothing is retried."""
@@ -79,8 +84,22 @@ class HttpTransport:
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status, headers, self._chunks(request, response))
 
+    def close(self) -> None:
+        """End every answer that is being read, in whatever thread, and the connections that were kept."""
+        with self._lock:
+            self._closed = True
+            reading = list(self._read)
+        for response in reading:
+            _hang_up(response)
+        self._pool.close()
+
     def _chunks(self, request: Request, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         finished = False
+        with self._lock:
+            self._read.add(response)
+            closed = self._closed
+        if closed:
+            _hang_up(response)
         try:
             # Not `stream(amt)`: it waits for a whole block, and events come one by one.
             while block := response.read1(BLOCK):
@@ -89,6 +108,8 @@ class HttpTransport:
         except (HTTPError, OSError) as error:
             raise self._unreachable(request, error) from error
         finally:
+            with self._lock:
+                self._read.discard(response)
             if finished:
                 response.release_conn()
             else:
@@ -102,3 +123,9 @@ class HttpTransport:
             cause = cause.__cause__
         words = getattr(cause, "strerror", None) or type(cause).__name__
         return ServerUnreachable(f"no answer from {self.url}: {words}", url=self.url)
+
+
+def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
+    """Let who reads the response find its end; one that has ended meanwhile cannot be hung up on."""
+    with suppress(OSError, ValueError, RuntimeError):
+        response.shutdown()

@@ -1,0 +1,132 @@
+"""Decides the next step of a machine of the cloud, and nothing else moves one: first order, restart and repair are one path.
+
+Values in, a value out: no I/O, no clock. The converger (loops) records each step, does it, and asks again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from garbi.hyper_api.vocabulary import State, Wish
+from garbi.iaas.model.machine import Machine
+
+
+class Step(StrEnum):
+    """One thing to be asked of a machine's node; every step may be repeated."""
+
+    DISTRIBUTE = "distribute"
+    CREATE = "create"
+    TELL = "tell"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a node says of a machine.
+
+    `epoch` is that of the assignment that made it; None: the node has it from somebody else. `going`: it was told to remove it.
+    """
+
+    state: State
+    settled: bool
+    reason: str = ""
+    address: str | None = None
+    epoch: int | None = None
+    going: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The node answers, and has no such machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The node does not answer, or may not be asked."""
+
+
+Seen = Sight | Absent | Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Take `step`; while it is being done the machine's state is `during`."""
+
+    step: Step
+    during: State
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Nothing is to be done: the machine is in `state`, for this reason; `settled` when no more is to be expected."""
+
+    state: State
+    reason: str = ""
+    address: str | None = None
+    settled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing of the machine is left on its node: its record may go too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Nothing can be said now; the node's next word will bring the machine back here."""
+
+
+Decision = Act | Mirror | Gone | Await
+
+DISAPPEARED = "it disappeared from node"
+"""How the reason begins when a node has lost a machine."""
+
+
+def next_step(machine: Machine, seen: Seen, image_there: bool) -> Decision:
+    """Decide what to do about a machine, from its wish, what its node was told, and what its node says of it.
+
+    `image_there` tells that the node was seen to have the content that the machine is made from.
+    """
+    if machine.wish is Wish.REMOVED:
+        return _toward_removed(machine, seen)
+    if machine.told_generation == 0:
+        return _toward_created(machine, seen, image_there)
+    if isinstance(seen, Silent):
+        return Await()
+    if isinstance(seen, Absent) or seen.epoch != machine.epoch:
+        return Mirror(State.FAILED, f"{DISAPPEARED} {machine.node}")
+    if machine.told_generation < machine.generation:
+        return Act(Step.TELL, machine.state)
+    return Mirror(seen.state, seen.reason, seen.address, seen.settled)
+
+
+def nothing_sent(machine: Machine) -> bool:
+    """Whether it is certain that no order for this machine has left for its node, so that nobody has to be asked."""
+    return machine.told_generation == 0 and (machine.refused or machine.state is State.PENDING)
+
+
+def _toward_removed(machine: Machine, seen: Seen) -> Decision:
+    if nothing_sent(machine):
+        return Gone()
+    if isinstance(seen, Silent):
+        return Await()
+    if isinstance(seen, Absent) or seen.epoch is None:  # somebody else's machine of that name is none of our business
+        return Gone()
+    if seen.going and machine.told_generation == machine.generation:
+        return Mirror(State.REMOVING, seen.reason, settled=seen.settled)
+    return Act(Step.REMOVE, State.REMOVING)
+
+
+def _toward_created(machine: Machine, seen: Seen, image_there: bool) -> Decision:
+    if machine.settled:
+        return Mirror(machine.state, machine.reason)
+    if isinstance(seen, Silent):
+        return Await()
+    if isinstance(seen, Sight) and seen.epoch == machine.epoch:  # it was created, and that was not written down
+        return Act(Step.TELL, machine.state)
+    if isinstance(seen, Sight) and seen.epoch is not None:  # what an earlier assignment left
+        return Await() if seen.going else Act(Step.REMOVE, State.CREATING)
+    if machine.image_sha256 and not image_there:
+        return Act(Step.DISTRIBUTE, State.CREATING)
+    return Act(Step.CREATE, State.CREATING)  # of the name of somebody else's machine, too: the node says who has it

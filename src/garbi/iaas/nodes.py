@@ -1,0 +1,97 @@
+"""The way to the nodes: one client for each, with its secret and connections that are kept; errors name the node."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from garbi.base.errors import GarbiError
+from garbi.base.http import HttpTransport
+from garbi.hyper_api.client import HyperClient
+from garbi.iaas.model.node import Node
+
+
+@contextmanager
+def speaking_to(name: str) -> Iterator[None]:
+    """Let errors that come out of the block say that they are those of the node `name`."""
+    try:
+        yield
+    except GarbiError as error:
+        if error.extra.setdefault("node", name) == name and not error.detail.startswith(f"node {name}: "):
+            error.detail = f"node {name}: {error.detail}"
+            error.args = (error.detail,)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    address: str
+    token: str | None
+    transport: HttpTransport
+    client: HyperClient
+
+
+class NodeClients:
+    """The clients of all nodes, made when they are first asked for. `secret_of` finds a node's secret by its name."""
+
+    def __init__(self, secret_of: Callable[[str], str | None], kept: int = 12) -> None:
+        self._secret_of = secret_of
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._lines: dict[str, _Line] = {}
+        self._streams: set[HttpTransport] = set()
+        self._closed = False
+
+    def of(self, node: Node) -> HyperClient:
+        """The client of a node at its present address."""
+        return self._line(node).client
+
+    @contextmanager
+    def listening(self, node: Node) -> Iterator[HyperClient]:
+        """A client of its own for a stream of events, whose connection `close` and `forget` can end."""
+        token = self._line(node).token
+        transport = HttpTransport(_url(node), kept=1)
+        with self._lock:
+            self._streams.add(transport)
+            closed = self._closed
+        try:
+            if closed:
+                transport.close()
+            yield HyperClient(transport.url, transport, token)
+        finally:
+            with self._lock:
+                self._streams.discard(transport)
+            transport.close()
+
+    def forget(self, name: str) -> None:
+        """Read a node's secret anew the next time, over new connections."""
+        with self._lock:
+            line = self._lines.pop(name, None)
+        if line is not None:
+            line.transport.close()
+
+    def close(self) -> None:
+        """End every answer that is being read, and every connection."""
+        with self._lock:
+            self._closed = True
+            transports = [*self._streams, *(line.transport for line in self._lines.values())]
+        for transport in transports:
+            transport.close()
+
+    def _line(self, node: Node) -> _Line:
+        with self._lock:
+            line = self._lines.get(node.name)
+        if line is not None and line.address == node.address:
+            return line
+        self.forget(node.name)
+        token = self._secret_of(node.name)
+        transport = HttpTransport(_url(node), kept=self._kept)
+        line = _Line(node.address, token, transport, HyperClient(transport.url, transport, token))
+        with self._lock:
+            return self._lines.setdefault(node.name, line)
+
+
+def _url(node: Node) -> str:
+    return f"http://{node.address}"
