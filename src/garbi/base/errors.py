@@ -21,6 +21,7 @@ GarbiError
 │   │   ├── CapacityExceeded 409    ... the host does not have that much left
 │   │   ├── NothingFits      409    ... no node can take the machine; `verdicts` says of each node why
 │   │   ├── OffsetMismatch   409    ... the upload does not go on there; `expected_offset` says where it does
+│   │   ├── StaleWrite       409    ... what was read has changed since; it is to be read again
 │   │   ├── ImageInUse       409    ... machines were made from the image, they are named
 │   │   ├── AbilityMissing   409    ... this driver cannot do that
 │   │   └── DataDirLocked    409    ... another agent works on this data directory
@@ -32,6 +33,7 @@ GarbiError
     ├── DriverUnavailable    503    the daemon behind a driver does not answer or is not installed
     ├── ShareUnavailable     503    the image is not to be had from the image share of the host
     ├── Busy                 503    the host is working on what excludes this
+    ├── DatabaseUnavailable  503    the database server does not answer or ended the connection
     └── ServerUnreachable    503    no answer from the service (raised by clients)
 
 Each class has a stable `code`, which is part of the contract, and an HTTP status; `garbi.base.problem` turns an error into
@@ -154,6 +156,10 @@ class OffsetMismatch(Conflict):
     code, title = "offset-mismatch", "The upload does not go on there"
 
 
+class StaleWrite(Conflict):
+    code, title = "stale-write", "Changed meanwhile"
+
+
 class ImageInUse(Conflict):
     code, title = "image-in-use", "Image in use"
 
@@ -197,6 +203,10 @@ class ShareUnavailable(TemporaryError):
 
 class Busy(TemporaryError):
     code, status, title = "busy", 503, "Busy"
+
+
+class DatabaseUnavailable(TemporaryError):
+    code, status, title = "database-unavailable", 503, "Database unavailable"
 
 
 class ServerUnreachable(TemporaryError):
