@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from garbi.base.checks import CheckStatus, Finding, ok
 from garbi.hyper.host import daemon_checks, system_checks
-from garbi.hyper.host.check import CheckStatus, DoctorSettings, Finding, ok
+from garbi.hyper.host.check import DoctorSettings
 from garbi.hyper.host.doctor import CHECKS, run_checks
 from garbi.hyper.host.exposure import exposed_daemons
+from garbi.storage.room import REMOTE_FILE_SYSTEMS, file_system
 
 INFO = {"ServerVersion": "28.2.2", "RuncCommit": {"ID": "1.3.3-0-gd842d771"}, "LiveRestoreEnabled": True}
 
@@ -142,8 +144,8 @@ def test_libvirts_own_test_driver_answers() -> None:
 
 
 def test_a_data_directory_on_a_file_system_of_the_network_is_refused() -> None:
-    assert "nfs4".startswith(system_checks._REMOTE_FILE_SYSTEMS)
-    assert system_checks._file_system(Path("/proc/self")) == "proc"
+    assert "nfs4".startswith(REMOTE_FILE_SYSTEMS)
+    assert file_system(Path("/proc/self")) == "proc"
 
 
 def test_a_data_directory_on_a_small_file_system_fails() -> None:

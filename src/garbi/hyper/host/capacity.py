@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -29,18 +28,6 @@ def memory_total_mib() -> int:
 def memory_available_mib() -> int:
     """The memory in MiB that new programs can have without swapping."""
     return _memory_mib("MemAvailable")
-
-
-def disk_bytes(path: Path) -> tuple[int, int]:
-    """Total and free bytes of the file system where `path` is, or will be once it is made."""
-    usage = shutil.disk_usage(existing_parent(path))
-    return usage.total, usage.free
-
-
-def existing_parent(path: Path) -> Path:
-    """`path`, or the nearest directory above it that exists."""
-    path = path.absolute()
-    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
 def load_average() -> float:

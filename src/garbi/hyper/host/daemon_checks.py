@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from garbi.hyper.host.check import DoctorSettings, Finding, fail, ok, run_program, warn
+from garbi.base.checks import Finding, fail, ok, run_program, warn
+from garbi.hyper.host.check import DoctorSettings
 from garbi.hyper.host.exposure import exposed_daemons
 
 _OLDEST_DOCKER = (20, 10)

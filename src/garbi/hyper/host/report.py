@@ -7,6 +7,7 @@ from pathlib import Path
 
 from garbi.hyper.host import capacity
 from garbi.hyper.host.virtualisation import Virtualisation, detect_virtualisation
+from garbi.storage.room import disk_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class HostReport:
 
 def report_host(data_dir: Path) -> HostReport:
     """Look at this host now; `data_dir` says whose disk counts."""
-    total, free = capacity.disk_bytes(data_dir)
+    total, free = disk_bytes(data_dir)
     return HostReport(
         hostname=capacity.hostname(),
         boot_id=capacity.boot_id(),

@@ -10,16 +10,14 @@ import secrets
 import socket
 from pathlib import Path
 
-from garbi.hyper.host.capacity import disk_bytes, existing_parent
-from garbi.hyper.host.check import DoctorSettings, Finding, fail, ok, run_program, warn
-from garbi.hyper.host.programs import find_program
+from garbi.base.checks import Finding, fail, ok, run_program, warn
+from garbi.base.programs import find_program
+from garbi.hyper.host.check import DoctorSettings
 from garbi.hyper.host.virtualisation import Accelerator, detect_virtualisation
+from garbi.storage.room import examine_room
 
-_GIB = 1 << 30
-_SCARCE_BYTES, _TOO_LITTLE_BYTES = 10 * _GIB, _GIB
 _ADD_BRIDGE, _DELETE_BRIDGE = 0x89A0, 0x89A1
 _IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-_REMOTE_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.", "9p", "ceph", "glusterfs")
 _GROUPS = ("docker", "libvirt")
 
 _TEST_TABLE = """
@@ -104,16 +102,7 @@ def check_dnsmasq(settings: DoctorSettings) -> Finding:
 
 def check_disk(settings: DoctorSettings) -> Finding:
     """The data directory is on a local disk, with room."""
-    place = existing_parent(settings.data_dir)
-    kind = _file_system(place)
-    if kind.startswith(_REMOTE_FILE_SYSTEMS):
-        return fail(f"{place} is on {kind}; a database needs a local disk", "choose another directory with --data-dir")
-    _, free = disk_bytes(settings.data_dir)
-    found = f"{free / _GIB:.1f} GiB free at {place} ({kind})"
-    mend = f"free space on the file system of {place}, or choose another directory with --data-dir"
-    if free < _TOO_LITTLE_BYTES:
-        return fail(found, mend)
-    return warn(found, mend) if free < _SCARCE_BYTES else ok(found)
+    return examine_room(settings.data_dir)
 
 
 def check_rights(settings: DoctorSettings) -> Finding:
@@ -146,15 +135,3 @@ def _known_group(number: int) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _file_system(path: Path) -> str:
-    """The type of the file system that `path` is on, by the last mount whose place is above it."""
-    kind = "unknown"
-    best = -1
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, this_kind, *_ = line.split()
-        mounted = Path(place.replace("\\040", " "))
-        if path.is_relative_to(mounted) and len(mounted.parts) >= best:
-            kind, best = this_kind, len(mounted.parts)
-    return kind

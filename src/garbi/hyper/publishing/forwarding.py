@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from garbi.hyper.host.programs import find_program
+from garbi.base.programs import find_program
 
 _log = logging.getLogger(__name__)
 

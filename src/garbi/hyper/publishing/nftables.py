@@ -10,8 +10,8 @@ from typing import Any
 
 from garbi.base.errors import DriverFailed, DriverUnavailable
 from garbi.base.failpoints import reach
+from garbi.base.programs import find_program
 from garbi.hyper.drivers.protocol import GuestNetwork
-from garbi.hyper.host.programs import find_program
 from garbi.hyper.model.machine import Protocol
 from garbi.hyper.publishing import forwarding, ruleset
 from garbi.hyper.publishing.conntrack import Key, forget_flows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 
-from garbi.hyper.host.programs import find_program
+from garbi.base.programs import find_program
 from garbi.hyper.model.machine import Protocol
 
 _TARGETS = {"DNAT": "--to-destination", "REDIRECT": "--to-ports"}
