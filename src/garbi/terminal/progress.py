@@ -23,10 +23,18 @@ def watched() -> bool:
     return on_terminal() and sys.stderr.isatty()
 
 
-def settle(look: Look, wait: bool, ask: Callable[[float], Document | None]) -> Document | None:
+def state_of(machine: Document) -> str:
+    """What is shown of a machine that is waited for."""
+    return f"{machine['id']}: {machine['state']}"
+
+
+def settle(
+    look: Look, wait: bool, ask: Callable[[float], Document | None], tell: Callable[[Document], str] = state_of
+) -> Document | None:
     """Ask for something that takes time and return the machine as it is afterwards; None when it is gone.
 
-    `ask` does the request and takes how many seconds it may wait. On a terminal the machine's state is shown meanwhile.
+    `ask` does the request and takes how many seconds it may wait. On a terminal what `tell` says of the machine is shown
+    meanwhile.
     """
     if not wait:
         return ask(0)
@@ -36,13 +44,13 @@ def settle(look: Look, wait: bool, ask: Callable[[float], Document | None]) -> D
     if machine is None or machine["settled"]:
         return machine
     with status() as show:
-        return _follow(look, machine, show)
+        return _follow(look, machine, lambda each: show(clean(tell(each))))
 
 
-def _follow(look: Look, machine: Document, show: Callable[[str], None]) -> Document | None:
+def _follow(look: Look, machine: Document, show: Callable[[Document], None]) -> Document | None:
     deadline = time.monotonic() + WAIT_S
     while not machine["settled"] and time.monotonic() < deadline:
-        show(clean(f"{machine['id']}: {machine['state']}"))
+        show(machine)
         try:
             machine = look(machine["id"], LOOK_S)
         except NotFound:
@@ -71,8 +79,8 @@ def working(text: str) -> Iterator[None]:
         yield
 
 
-def sent(blocks: Iterable[bytes], size: int, title: str) -> Iterator[bytes]:
-    """Pass the blocks of an upload on, with a bar for those who watch."""
+def sent(blocks: Iterable[bytes], size: int, title: str, done: int = 0) -> Iterator[bytes]:
+    """Pass the blocks of an upload on, with a bar for those who watch; `done` bytes of `size` are there already."""
     if not watched():
         yield from blocks
         return
@@ -81,7 +89,7 @@ def sent(blocks: Iterable[bytes], size: int, title: str) -> Iterator[bytes]:
 
     columns = (TextColumn(clean(title), markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=size)
+        task = progress.add_task("", total=size, completed=done)
         for block in blocks:
             yield block
             progress.advance(task, len(block))
