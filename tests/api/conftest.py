@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.main import open_agent
@@ -56,7 +57,18 @@ class Server:
 
     @property
     def client(self) -> HyperClient:
-        return HyperClient(self.url)
+        return HyperClient(self.url, token=self.agent.secret)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The header by which who asks is known."""
+        return {"Authorization": f"Bearer {self.agent.secret}"}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the command line needs in order to find this server and to be known to it."""
+        token_file = str(self.agent.settings.data_dir / TOKEN_FILE)
+        return {**os.environ, "GARBI_HYPER_URL": self.url, "GARBI_HYPER_TOKEN_FILE": token_file}
 
     def ask(
         self,
@@ -65,10 +77,14 @@ class Server:
         body: Any = None,
         headers: dict[str, str] | None = None,
         raw: bytes | None = None,
+        known: bool = True,
     ) -> Reply:
-        """Send one request as it is; `body` is sent as JSON, `raw` as it stands."""
+        """Send one request as it is; `body` is sent as JSON, `raw` as it stands. Who is not `known` shows no token."""
         content = json.dumps(body).encode() if body is not None else raw
-        sent = {"Content-Type": "application/json"} if body is not None else {}
+        sent = {
+            **(self.identity if known else {}),
+            **({"Content-Type": "application/json"} if body is not None else {}),
+        }
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=LIMIT_S)
         try:
             connection.request(method, target, content, {**sent, **(headers or {})})
@@ -79,7 +95,7 @@ class Server:
 
     def hyper(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run the command line against this server."""
-        environment = {**os.environ, "GARBI_HYPER_URL": self.url, "HOME": str(self.agent.settings.data_dir)}
+        environment = {**self.environment, "HOME": str(self.agent.settings.data_dir)}
         return run_hyper(*arguments, stdin=stdin, environment=environment)
 
 
@@ -87,6 +103,11 @@ def run_hyper(*arguments: str, stdin: str = "", environment: dict[str, str]) -> 
     return subprocess.run(
         [HYPER, *arguments], input=stdin, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
+
+
+def client_of(url: str, data_dir: Path) -> HyperClient:
+    """A client that knows the token of the agent of a directory."""
+    return HyperClient(url, token=read_secret(data_dir / TOKEN_FILE))
 
 
 StartServer = Callable[..., Server]

@@ -135,9 +135,8 @@ def test_images_are_added_listed_and_removed(server: Server, tmp_path: Path) -> 
 
 
 def test_events_are_printed_as_they_happen(server: Server, web: dict[str, Any]) -> None:
-    environment = {**os.environ, "GARBI_HYPER_URL": server.url}
     command = [HYPER, "events", "--after", "0", "machine_id=web", "-o", "json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=server.environment) as process:
         assert process.stdout is not None
         document = ""
         for line in process.stdout:
@@ -149,10 +148,9 @@ def test_events_are_printed_as_they_happen(server: Server, web: dict[str, Any]) 
 
 
 def test_a_reader_that_goes_away_is_no_traceback(server: Server, web: dict[str, Any]) -> None:
-    environment = {**os.environ, "GARBI_HYPER_URL": server.url}
     command = [HYPER, "list", "-o", "json"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=server.environment
     ) as process:
         assert process.stdout is not None
         process.stdout.close()

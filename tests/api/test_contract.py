@@ -155,14 +155,15 @@ def test_generated_requests_are_answered_as_the_contract_says(
     busy_server: Server, path: str, method: str, mode: GenerationMode
 ) -> None:
     """Every answer is documented and of its schema, never an internal error; nothing wrong is accepted."""
-    operation = schemathesis.openapi.from_url(f"{busy_server.url}/openapi.json")[path][method.upper()]
+    address = f"{busy_server.url}/openapi.json"
+    operation = schemathesis.openapi.from_url(address, headers=busy_server.identity)[path][method.upper()]
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def answer_generated(case: schemathesis.Case) -> None:
         if isinstance(case.body, dict) and isinstance(case.body.get("image"), str):
             case.body["type"] = "fake"
-        response = case.call(headers={"Prefer": "wait=5"}, timeout=LIMIT_S)
+        response = case.call(headers={**busy_server.identity, "Prefer": "wait=5"}, timeout=LIMIT_S)
         case.validate_response(response, checks=CHECKS)
         if response.status_code >= 400:
             problem = response.json()

@@ -19,7 +19,7 @@ class Stream:
 
     def __init__(self, server: Server, query: str = "", last_event_id: str = "") -> None:
         self._connection = HTTPConnection(urlsplit(server.url).netloc, timeout=LIMIT_S)
-        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        headers = server.identity | ({"Last-Event-ID": last_event_id} if last_event_id else {})
         self._connection.request("GET", f"/hyper/events{query}", headers=headers)
         self.answer = self._connection.getresponse()
         self.text = ""

@@ -146,8 +146,9 @@ def test_content_of_unknown_length_streams_in(server: Server, disk: bytes) -> No
 def test_an_upload_that_is_cut_off_leaves_nothing(server: Server, disk: bytes) -> None:
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
-        head = f"PUT /hyper/images/half?type=qcow2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(disk)}\r\n\r\n"
-        connection.sendall(head.encode() + disk[:1000])
+        head = "PUT /hyper/images/half?type=qcow2 HTTP/1.1\r\nHost: localhost\r\n"
+        fields = f"Authorization: Bearer {server.agent.secret}\r\nContent-Length: {len(disk)}\r\n\r\n"
+        connection.sendall(f"{head}{fields}".encode() + disk[:1000])
     made = server.ask("PUT", "/hyper/images/half?type=qcow2", raw=disk)
     assert made.status in (201, 409)
     assert server.ask("GET", "/hyper/images/half").json()["sha256"] == sha256_of(disk)

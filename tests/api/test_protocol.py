@@ -122,7 +122,8 @@ def test_answers_are_not_kept_and_not_guessed_at(still_server: Server) -> None:
 def test_a_request_that_is_cut_off_does_no_harm(server: Server) -> None:
     host, port = urlsplit(server.url).hostname, urlsplit(server.url).port
     with socket.create_connection((host or "", port or 0)) as connection:
-        connection.sendall(b"POST /hyper/machines HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+        head = f"POST /hyper/machines HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.agent.secret}\r\n"
+        connection.sendall(f"{head}Content-Length: 50\r\n\r\n{{".encode())
     assert server.ask("GET", "/hyper/health").json()["status"] == "ok"
     assert server.ask("GET", "/hyper/machines").json() == []
 

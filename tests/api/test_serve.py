@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.api.conftest import HYPER, LIMIT_S, run_hyper
+from tests.api.conftest import HYPER, LIMIT_S, client_of, run_hyper
 
-from garbi.hyper_api.client import HyperClient
+from garbi.base.token import TOKEN_FILE, read_secret
 
 Serve = Callable[..., "subprocess.Popen[str]"]
 
@@ -47,9 +47,11 @@ def url_of(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_answers_until_a_signal_and_ends_in_order(serve: Serve, number: signal.Signals) -> None:
+def test_a_server_answers_until_a_signal_and_ends_in_order(
+    serve: Serve, data_dir: Path, number: signal.Signals
+) -> None:
     process = serve()
-    client = HyperClient(url_of(process))
+    client = client_of(url_of(process), data_dir)
     assert client.health()["status"] == "ok"
     assert client.host()["disk"]["path"]
     process.send_signal(number)
@@ -58,19 +60,21 @@ def test_a_server_answers_until_a_signal_and_ends_in_order(serve: Serve, number:
     assert "Traceback" not in process.stderr.read()
 
 
-def test_what_waits_does_not_hold_the_end(serve: Serve) -> None:
+def test_what_waits_does_not_hold_the_end(serve: Serve, data_dir: Path) -> None:
     process = serve(GARBI_DRIVER_FAKE_ADD_DELAY_S="2")
     address = urlsplit(url_of(process))
+    identity = {"Authorization": f"Bearer {read_secret(data_dir / TOKEN_FILE)}"}
     waiting = HTTPConnection(address.netloc, timeout=LIMIT_S)
     body = '{"image": "any", "type": "fake", "id": "web"}'
-    waiting.request("POST", "/hyper/machines", body, {"Content-Type": "application/json", "Prefer": "wait=600"})
+    headers = {**identity, "Content-Type": "application/json", "Prefer": "wait=600"}
+    waiting.request("POST", "/hyper/machines", body, headers)
     stream = HTTPConnection(address.netloc, timeout=LIMIT_S)
-    stream.request("GET", "/hyper/events")
+    stream.request("GET", "/hyper/events", headers=identity)
     assert stream.getresponse().status == 200
     upload = socket.create_connection((address.hostname or "", address.port or 0))
     upload.settimeout(LIMIT_S)
     head = "PUT /hyper/images/half?type=raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
-    upload.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    upload.sendall(f"{head}Authorization: {identity['Authorization']}\r\nExpect: 100-continue\r\n\r\n".encode())
     assert upload.recv(100).startswith(b"HTTP/1.1 100 ")  # the server asks for the content: it waits for it now
     upload.sendall(b"beginning")
     process.terminate()
@@ -114,19 +118,19 @@ def test_an_address_that_others_reach_needs_a_word_of_consent(data_dir: Path, ho
     variable = {"GARBI_HYPER_HOST": "0.0.0.0"} if how == "variable" else {}
     refused = run_hyper("serve", *option, "--data-dir", str(data_dir / "x"), environment={**os.environ, **variable})
     assert refused.returncode == 1
-    assert "no authentication" in refused.stderr
+    assert "in the clear" in refused.stderr
     assert not (data_dir / "x").exists()
 
 
-def test_with_consent_it_answers_for_the_address_that_was_reached(serve: Serve) -> None:
+def test_with_consent_it_answers_for_the_address_that_was_reached(serve: Serve, data_dir: Path) -> None:
     url = url_of(serve("--host", "0.0.0.0", "--allow-remote"))
     port = urlsplit(url).port
-    assert HyperClient(f"http://127.0.0.1:{port}").health()["status"] == "ok"
+    assert client_of(f"http://127.0.0.1:{port}", data_dir).health()["status"] == "ok"
     connection = HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
     connection.request("GET", "/hyper/health", headers={"Host": "192.0.2.7"})
     assert connection.getresponse().status == 403
     connection.close()
 
 
-def test_ipv6_loopback_works(serve: Serve) -> None:
-    assert HyperClient(url_of(serve("--host", "::1"))).health()["status"] == "ok"
+def test_ipv6_loopback_works(serve: Serve, data_dir: Path) -> None:
+    assert client_of(url_of(serve("--host", "::1")), data_dir).health()["status"] == "ok"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -28,8 +27,8 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
     running: list[pexpect.spawn] = []
 
     def start(server: Server, *arguments: str) -> pexpect.spawn:
-        here = {"GARBI_HYPER_URL": server.url, "HOME": str(tmp_path), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
-        environment = {**os.environ, **here}
+        here = {"HOME": str(tmp_path), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        environment = {**server.environment, **here}
         environment.pop("XDG_STATE_HOME", None)
         child = pexpect.spawn(
             str(HYPER), list(arguments), env=environment, timeout=LIMIT_S, encoding="utf-8", dimensions=(40, 160)

@@ -23,6 +23,7 @@ from tests.crash.victim import process
 
 from garbi.base.errors import ServerUnreachable
 from garbi.base.failpoints import EXIT_CODE
+from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.hyper.store.migrate import migrate
 from garbi.hyper_api.client import HyperClient
 from garbi.storage.engine import url_of
@@ -135,6 +136,6 @@ def served(data_dir: Path, **environment: str) -> Iterator[tuple[subprocess.Pope
             assert program.stdout is not None
             found = re.search(r"http://\S+", program.stdout.readline())
             assert found
-            yield program, HyperClient(found.group())
+            yield program, HyperClient(found.group(), token=read_secret(data_dir / TOKEN_FILE))
         finally:
             program.kill()

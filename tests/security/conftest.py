@@ -11,8 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.api.conftest import HYPER, LIMIT_S, Server, data_dir, server, serving, start_server, still_server, web
+from tests.api.conftest import (
+    HYPER,
+    LIMIT_S,
+    Server,
+    client_of,
+    data_dir,
+    server,
+    serving,
+    start_server,
+    still_server,
+    web,
+)
 from tests.host.agent.host_agent import HostAgent, TinyImages
+
+from garbi.hyper_api.client import HyperClient
 
 __all__ = ["data_dir", "server", "start_server", "still_server", "web"]
 
@@ -20,15 +33,17 @@ CANARY = b"canary-of-the-host-7d1f0c"
 
 
 @contextmanager
-def program(data_dir: Path, *prefix: str, cwd: Path | None = None, umask: int = 0o022) -> Iterator[tuple[int, str]]:
-    """`hyper serve` as a program of its own, after the words of `prefix`; gives its process id and its address."""
+def program(
+    data_dir: Path, *prefix: str, cwd: Path | None = None, umask: int = 0o022
+) -> Iterator[tuple[int, HyperClient]]:
+    """`hyper serve` as a program of its own, after the words of `prefix`; gives its process id and a client of it."""
     command = [*prefix, str(HYPER), "serve", "--port", "0", "--data-dir", str(data_dir)]
     agent = subprocess.Popen(command, cwd=cwd, umask=umask, stdout=subprocess.PIPE, text=True)
     try:
         assert agent.stdout is not None
         found = re.search(r"http://\S+", agent.stdout.readline())
         assert found is not None
-        yield agent.pid, found.group()
+        yield agent.pid, client_of(found.group(), data_dir)
         agent.terminate()
         assert agent.wait(LIMIT_S) == 0
     finally:

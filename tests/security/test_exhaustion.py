@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,9 +17,9 @@ from tests.free_ports import free_port
 from tests.host.agent.host_agent import eventually
 from tests.security.conftest import program
 
-from garbi.web.places import MAX_STREAMS, MAX_UPLOADS, MAX_WAITERS
 from garbi.hyper_api.client import HyperClient
 from garbi.web.gate import MAX_BODY
+from garbi.web.places import MAX_STREAMS, MAX_UPLOADS, MAX_WAITERS
 
 SOON_S = 3.0
 """Of the processor, which the server of these tests shares with them: a host that is busy otherwise does not count."""
@@ -32,21 +30,19 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=LIMIT_S)
 
 
-def assert_answers(url: str) -> None:
+def assert_answers(client: HyperClient) -> None:
     """Whoever asks how the agent is, is told, while nothing else ends."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=LIMIT_S)
-    connection.request("GET", "/hyper/health")
-    assert json.loads(connection.getresponse().read())["status"] == "ok"
-    connection.close()
+    assert client.health()["status"] == "ok"
 
 
 @contextmanager
-def many(url: str, number: int, beginning: str) -> Iterator[list[socket.socket]]:
-    """Requests that begin and never end."""
+def many(server: Server, number: int, beginning: str) -> Iterator[list[socket.socket]]:
+    """Requests that begin and never end, of somebody who is known."""
+    head = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: {server.identity['Authorization']}\r\n"
     with ExitStack() as stack:
-        opened = [stack.enter_context(connect(url)) for _ in range(number)]
+        opened = [stack.enter_context(connect(server.url)) for _ in range(number)]
         for each_number, each in enumerate(opened):
-            each.sendall(beginning.format(number=each_number).encode())
+            each.sendall(beginning.format(number=each_number, head=head).encode())
         yield opened
 
 
@@ -88,10 +84,11 @@ def test_cve_2026_41685_a_body_without_end_is_refused_and_nothing_of_it_is_kept(
     before = memory_bytes()
     with connect(still_server.url) as connection:
         connection.sendall(b"POST /hyper/machines HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
-        connection.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+        identity = still_server.identity["Authorization"]
+        connection.sendall(f"Authorization: {identity}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         send_until_cut_off(connection, b"10000\r\n" + b"a" * 65536 + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
-        assert_answers(still_server.url)
+        assert_answers(still_server.client)
         assert memory_bytes() - before < 32 * 2**20
 
 
@@ -105,7 +102,7 @@ def test_a_header_without_end_is_cut_off(still_server: Server) -> None:
         connection.sendall(b"GET /hyper/health HTTP/1.1\r\nHost: localhost\r\nX: ")
         sent = send_until_cut_off(connection, b"a" * 65536)
     assert sent < 8 * 2**20
-    assert_answers(still_server.url)
+    assert_answers(still_server.client)
 
 
 def send_until_cut_off(connection: socket.socket, piece: bytes) -> int:
@@ -120,24 +117,27 @@ def send_until_cut_off(connection: socket.socket, piece: bytes) -> int:
 
 
 BEGINNINGS = {
-    "headers": (500, "GET /hyper/machines HTTP/1.1\r\nHost: localhost\r\n"),
+    "headers": (500, "GET /hyper/machines {head}"),
     "bodies": (
         200,
-        "POST /hyper/machines HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{{",
+        "POST /hyper/machines {head}Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{{",
     ),
-    "uploads": (200, "PUT /hyper/images/i{number}?type=raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx"),
-    "streams": (MAX_STREAMS + 20, "GET /hyper/events HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "uploads": (
+        200,
+        "PUT /hyper/images/i{number}?type=raw {head}Content-Length: 99\r\n\r\nx",
+    ),
+    "streams": (MAX_STREAMS + 20, "GET /hyper/events {head}\r\n"),
 }
 
 
 @pytest.mark.parametrize("kind", BEGINNINGS)
 def test_hundreds_of_requests_that_stand_still_leave_room_for_others(server: Server, kind: str) -> None:
     number, beginning = BEGINNINGS[kind]
-    with many(server.url, number, beginning) as opened:
+    with many(server, number, beginning) as opened:
         if kind in ("uploads", "streams"):
             turned_away = [each for each in opened if answered(each)]
             assert len(turned_away) >= number - {"uploads": MAX_UPLOADS, "streams": MAX_STREAMS}[kind]
-        assert_answers(server.url)
+        assert_answers(server.client)
         assert server.client.machines.list() == []
     assert server.client.images.list() == []
 
@@ -146,9 +146,9 @@ def test_hundreds_that_wait_for_a_machine_leave_room_for_others(start_server: St
     server = start_server({"start_delay_s": "3600"})
     spec = {"image": "any", "type": "fake", "id": "slow", "mem": 64}
     assert server.ask("POST", "/hyper/machines", spec, {"Prefer": "respond-async"}).status == 201
-    waiting = "GET /hyper/machines/slow HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=600\r\n\r\n"
-    with many(server.url, MAX_WAITERS + 200, waiting):
-        assert_answers(server.url)
+    waiting = "GET /hyper/machines/slow {head}Prefer: wait=600\r\n\r\n"
+    with many(server, MAX_WAITERS + 200, waiting):
+        assert_answers(server.client)
         assert server.client.machines.get("slow")["state"] == "starting"
 
 
@@ -170,17 +170,16 @@ def test_hundreds_of_creations_at_once_make_what_fits_and_refuse_the_rest(server
         outcomes = list(pool.map(create, range(200)))
     assert outcomes.count((201, "")) == len(server.client.machines.list()) == 4096 // 512
     assert set(outcomes) == {(201, ""), (409, "capacity-exceeded")}
-    assert_answers(server.url)
+    assert_answers(server.client)
 
 
 def test_ports_by_the_hundred_do_not_use_up_the_files_of_the_agent(tmp_path: Path) -> None:
-    with program(tmp_path / "data", "prlimit", "--nofile=256:8192", "--") as (pid, url):
-        client = HyperClient(url)
+    with program(tmp_path / "data", "prlimit", "--nofile=256:8192", "--") as (pid, client):
         for machine_id in ("one", "two", "three"):
             ports = [{"node_port": free_port(), "machine_port": 80} for _ in range(100)]
             spec = {"image": "any", "type": "fake", "id": machine_id, "state": "stopped", "ports": ports, "mem": 1}
             assert client.machines.add(spec)["state"] == "stopped"
-        assert_answers(url)
+        assert_answers(client)
         assert len(list(Path(f"/proc/{pid}/fd").iterdir())) > 600
 
 

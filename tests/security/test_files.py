@@ -15,7 +15,6 @@ from tests.security.conftest import program
 from tests.security.guest_programs import writer
 
 from garbi.hyper.model.image import ImageType
-from garbi.hyper_api.client import HyperClient
 
 PASSED_THROUGH = 0o711
 READABLE = re.compile(r"images/sha256/[0-9a-f]{64}$")
@@ -37,11 +36,12 @@ def too_open(data_dir: Path) -> list[str]:
 @pytest.mark.parametrize("umask", [0o022, 0o000])
 def test_the_agents_files_are_its_own_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     data_dir = tmp_path / "data"
-    with program(data_dir, umask=umask) as (_, url):
-        client = HyperClient(url)
+    with program(data_dir, umask=umask) as (_, client):
         client.images.add("disk", "raw", [bytes(512)], 512)
         client.machines.add({"image": "any", "type": "fake", "id": "web"})
-        assert {"hyper.db", "hyper.db-wal", "hyper.db-shm", "lock"} <= {each.name for each in data_dir.iterdir()}
+        assert {"hyper.db", "hyper.db-wal", "hyper.db-shm", "lock", "token"} <= {
+            each.name for each in data_dir.iterdir()
+        }
         assert too_open(data_dir) == []
     assert too_open(data_dir) == []
 
@@ -82,8 +82,7 @@ def test_no_command_runs_code_from_the_directory_that_it_is_called_in(trap: Path
 
 
 def test_no_server_runs_code_from_the_directory_that_it_is_started_in(trap: Path) -> None:
-    with program(trap.with_name("data"), cwd=trap) as (_, url):
-        client = HyperClient(url)
+    with program(trap.with_name("data"), cwd=trap) as (_, client):
         client.images.add("disk", "raw", [bytes(512)], 512)
         client.drivers()
         client.host()

@@ -9,6 +9,7 @@ from garbi.base import logs
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import Conflict, FinalError, NoSpace
 from garbi.base.failpoints import reach
+from garbi.base.token import open_secret
 from garbi.hyper.agent.agent import Agent, Parts
 from garbi.hyper.agent.audit import Audit
 from garbi.hyper.agent.events import EventFeed
@@ -68,6 +69,7 @@ def _make_data_dir(path: Path) -> None:
 
 
 def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
+    secret = open_secret(settings.data_dir)
     database_path = settings.data_dir / DATABASE
     migrate(database_path)
     database = Database(database_path)
@@ -99,6 +101,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
     return Parts(
         settings=settings,
         cluster_id=cluster_id,
+        secret=secret,
         database=database,
         drivers=drivers,
         publisher=publisher,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import click
 
-from garbi.base.errors import GarbiError, ServerUnreachable
+from garbi.base.errors import GarbiError, ServerUnreachable, Unauthenticated
+from garbi.terminal.identity import where_token
 from garbi.terminal.output import complain, speak_as
 
 ERROR, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -30,7 +31,7 @@ def _report(error: BaseException, program: str) -> int:
         complain(error.detail, f"is a server running? `{program} serve` starts one; --url names another")
         return UNREACHABLE
     if isinstance(error, GarbiError):
-        complain(*_lines(error))
+        complain(*_lines(error, program))
         return ERROR
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         print(error.format_message(), file=sys.stderr)
@@ -44,8 +45,10 @@ def _report(error: BaseException, program: str) -> int:
     return INTERRUPTED
 
 
-def _lines(error: GarbiError) -> list[str]:
-    """An error in words; a request with several wrong fields has several."""
+def _lines(error: GarbiError, program: str) -> list[str]:
+    """An error in words, and what to do about it; a request with several wrong fields has several."""
+    if isinstance(error, Unauthenticated):
+        return [error.detail, *where_token(program)]
     several = error.extra.get("errors")
     listed = several if isinstance(several, list) else []
     return [str(one["detail"]) for one in listed if isinstance(one, dict) and "detail" in one] or [error.detail]

@@ -1,8 +1,7 @@
 """Who may ask, and how much: decides before anything is read whether a request is looked at.
 
-The agent has no passwords yet, so that what protects it from a browser's other pages is that they cannot reach it: a
-page's name that was rebound to this host's address comes with a foreign Host, a page's script with a foreign Origin, what
-a page embeds with a foreign site.
+Whoever asks must be known, on every path. A browser's pages are refused before that: one whose name was rebound to this
+host's address comes with a foreign Host, a page's script with a foreign Origin, what a page embeds with a foreign site.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from garbi.base.errors import ContentTooLarge, GarbiError, MalformedRequest, RefusedRequest, UnsupportedMedia
+from garbi.web.identity import Identify
 from garbi.web.problems import answer
 
 MAX_BODY = 2**20
@@ -29,16 +29,22 @@ SAFE_HEADERS = {
 
 
 class Gate:
-    """ASGI: refuse requests from where none is accepted, bodies that are too large, and JSON that does not say so."""
+    """ASGI: refuse requests from where none is accepted, of whom `identify` does not know, too large, or of unclear media.
 
-    def __init__(self, app: ASGIApp, streamed: Streamed, host_names: Iterable[str] = ()) -> None:
+    Nothing of a body is read, and no route is looked for, before it is known who asks.
+    """
+
+    def __init__(self, app: ASGIApp, streamed: Streamed, identify: Identify, host_names: Iterable[str] = ()) -> None:
         self._app = app
         self._streamed = streamed
+        self._identify = identify
         self._host_names = frozenset(name.lower() for name in host_names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
             return
 
         async def send_safely(message: Message) -> None:
@@ -50,6 +56,7 @@ class Gate:
 
         try:
             self._check_source(scope)
+            scope.setdefault("state", {})["caller"] = self._identify(scope)
             passed_on = receive if self._streamed(scope["method"], scope["path"]) else await _read_body(scope, receive)
         except GarbiError as error:
             await answer(error)(scope, receive, send_safely)

@@ -31,6 +31,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name in OWN_SCHEMAS:
         schemas.pop(name, None)
     schemas["Problem"] = Problem.model_json_schema()
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"token": []}]
     for item in document["paths"].values():
         for operation in item.values():
             _drop_own_errors(operation["responses"])

@@ -71,7 +71,7 @@ def answer(error: GarbiError, headers: Mapping[str, str] | None = None) -> Respo
 def documented(*classes: type[GarbiError]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses for the errors that an endpoint raises, each status once with its codes."""
     by_status: dict[int, list[type[GarbiError]]] = {}
-    everywhere: tuple[type[GarbiError], ...] = (RefusedRequest, GarbiError)
+    everywhere: tuple[type[GarbiError], ...] = (Unauthenticated, RefusedRequest, GarbiError)
     for cls in (*classes, *everywhere):
         by_status.setdefault(cls.status, []).append(cls)
     return {status: _documented_status(status, group) for status, group in sorted(by_status.items())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from garbi.base.token import Secret
 from garbi.hyper.agent.audit import Audit, Violation
 from garbi.hyper.agent.events import EventFeed
 from garbi.hyper.agent.images import Images
@@ -38,6 +39,7 @@ class Parts:
 
     settings: Settings
     cluster_id: str
+    secret: Secret
     database: Database
     drivers: DriverRegistry
     publisher: Publisher
@@ -57,6 +59,7 @@ class Agent:
         self._parts = parts
         self.settings = parts.settings
         self.cluster_id = parts.cluster_id
+        self.secret = parts.secret
         self.machines = parts.machines
         self.images = parts.images
         self.events = parts.events

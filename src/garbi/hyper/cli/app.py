@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,14 +25,22 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="Where the server is.",
 )
+@click.option(
+    "--token-file",
+    envvar="GARBI_HYPER_TOKEN_FILE",
+    type=click.Path(path_type=Path),
+    show_envvar=True,
+    help="File with the server's token; that of this host's own agent when not given.",
+)
 @click.version_option(package_name="garbi", prog_name="hyper", message="%(prog)s %(version)s")
 @click.pass_context
-def command_tree(context: click.Context, url: str) -> None:
+def command_tree(context: click.Context, url: str, token_file: Path | None) -> None:
     """Virtual machines and containers of one host. Without a command: a shell, left by `exit`."""
     if context.invoked_subcommand is None:
         from garbi.terminal.shell import Shell, run_shell
 
-        context.exit(run_shell(Shell("hyper", url, run, lambda: _completer(context))))
+        precede = () if token_file is None else ("--token-file", str(token_file))
+        context.exit(run_shell(Shell("hyper", url, run, lambda: _completer(context), precede)))
 
 
 def _completer(context: click.Context) -> Completer:

@@ -27,14 +27,14 @@ from garbi.base.errors import FinalError
     help="Where images, disks and the database are.",
 )
 @click.option(
-    "--allow-remote", is_flag=True, help="Listen on an address that others reach; whoever reaches it commands it."
+    "--allow-remote", is_flag=True, help="Listen on an address that others reach; who listens there can read the token."
 )
 def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool) -> None:
     """Run the agent of this host until Ctrl-C; machines keep running."""
     if not is_loopback(host) and not allow_remote:
         raise FinalError(
-            f"{host} can be reached from other hosts, and hyper has no authentication yet: whoever reaches it commands "
-            "this host. Listen on 127.0.0.1, or say --allow-remote if nobody else reaches that network"
+            f"{host} can be reached from other hosts, and the token that commands this host would travel there in the "
+            "clear: there are no certificates yet. Listen on 127.0.0.1, or say --allow-remote if nobody else listens there"
         )
     from garbi.hyper.main import serve as serve_agent
 

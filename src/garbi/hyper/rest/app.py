@@ -16,13 +16,14 @@ from garbi.hyper.rest.openapi import DESCRIPTION
 from garbi.hyper.rest.state import ServerState
 from garbi.web import metrics, page, problems
 from garbi.web.gate import Gate
+from garbi.web.identity import Authenticator
 from garbi.web.openapi import describer
 from garbi.web.places import MAX_THREADS
 from garbi.web.request_metrics import RequestMetrics
 
 
 def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float = 15.0) -> FastAPI:
-    """The service for an agent.
+    """The service for an agent, and for those who show its secret.
 
     Requests are answered for loopback names, for the address they came in by, and for `host_names`. A silent event stream
     says every `keep_alive_s` seconds that it is alive.
@@ -31,7 +32,7 @@ def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float
     app.state.server = ServerState(agent, keep_alive_s)
     app.state.metrics = new_registry(agent)
     # The last added is the outermost: every answer is counted, and nothing unexpected gets out.
-    app.add_middleware(Gate, streamed=_is_content, host_names=host_names)
+    app.add_middleware(Gate, streamed=_is_content, identify=Authenticator(agent.secret), host_names=host_names)
     app.add_middleware(problems.LastResort)
     app.add_middleware(RequestMetrics, service="hyper", registry=app.state.metrics)
     return app

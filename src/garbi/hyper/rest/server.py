@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from garbi.base.token import TOKEN_FILE
 from garbi.hyper.agent import Agent
 from garbi.hyper.rest.app import create_app
 from garbi.web import server
@@ -18,4 +19,5 @@ class Service(server.Service):
 def run(agent: Agent, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; port 0 takes a free one. Raises PortTaken, or FinalError for a useless address."""
     service = Service(agent, host, port)
-    service.run(f"hyper answers at {service.url} until Ctrl-C; machines keep running then")
+    token = agent.settings.data_dir.absolute() / TOKEN_FILE
+    service.run(f"hyper answers at {service.url} until Ctrl-C; machines keep running then. Its token is in {token}")
