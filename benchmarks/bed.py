@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -12,7 +11,10 @@ import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+
+from garbi.base.errors import ServerUnreachable
+from garbi.base.token import TOKEN_FILE, read_secret
+from garbi.hyper_api.client import HyperClient
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 120.0
@@ -26,13 +28,15 @@ class Bed:
         self.data_dir.chmod(0o711)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {**os.environ, "GARBI_HYPER_URL": self.url}
+        self._token_file = self.data_dir / TOKEN_FILE
+        identity = {"GARBI_HYPER_URL": self.url, "GARBI_HYPER_TOKEN_FILE": str(self._token_file)}
+        self.environment = {**os.environ, **identity}
         command = [str(BIN / "hyper"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         self._log = (self.data_dir / "serve.log").open("wb")
-        self.process = subprocess.Popen(command, env=self.environment, stdout=self._log, stderr=self._log)
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
 
     def __enter__(self) -> Bed:
-        wait_for_page(f"{self.url}/hyper/health")
+        self._wait_for_answers()
         return self
 
     def __exit__(
@@ -51,22 +55,33 @@ class Bed:
     @property
     def cluster(self) -> str:
         """The first eight digits of the agent's cluster id: all that it makes is named by them."""
-        return str(self.get("/hyper/host")["cluster_id"])[:8]
+        return str(self.client().host()["cluster_id"])[:8]
 
     def hyper(self, *arguments: str) -> str:
         """Run a command line of ours; what it printed."""
         return run([str(BIN / "hyper"), *arguments], self.environment)
 
-    def get(self, path: str) -> Any:
-        """GET a JSON answer."""
-        with urllib.request.urlopen(self.url + path) as answer:
-            return json.load(answer)
+    def client(self) -> HyperClient:
+        """A client with connections of its own."""
+        return HyperClient(self.url, token=read_secret(self._token_file))
 
     def resident_mib(self) -> float:
         """The resident memory of the agent."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) / 1024
+
+    def _wait_for_answers(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.client().health()
+            except (OSError, ServerUnreachable):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> str:

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.bed import Bed, run
 from benchmarks.pairs import Row, compare_rates, compare_times, in_pairs, seconds
-from garbi.hyper_api.client import HyperClient
 
 PAIRS = 15
 BATCH = 50
@@ -23,7 +22,7 @@ class Containers:
     def __init__(self, bed: Bed) -> None:
         self._bed = bed
         self._numbers = itertools.count()
-        self._client = HyperClient(bed.url)
+        self._client = bed.client()
         self._image = self._daemon_image()
 
     def rows(self) -> list[Row]:
@@ -98,7 +97,7 @@ class Containers:
         return seconds(lambda: (run(["docker", "stop", name]), run(["docker", "rm", name])))
 
     def _batch(self) -> float:
-        clients = [HyperClient(self._bed.url) for _ in range(CLIENTS)]
+        clients = [self._bed.client() for _ in range(CLIENTS)]
         names = [self._name() for _ in range(BATCH)]
 
         def add(number: int) -> None:

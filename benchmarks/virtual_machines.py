@@ -12,7 +12,6 @@ from pathlib import Path
 
 from benchmarks.bed import Bed, free_port, run, wait_for_page
 from benchmarks.pairs import Row, compare_times
-from garbi.hyper_api.client import HyperClient
 
 PAIRS = 9
 URI = "qemu:///system"
@@ -32,7 +31,7 @@ class VirtualMachines:
     def __init__(self, bed: Bed) -> None:
         self._bed = bed
         self._numbers = itertools.count()
-        self._client = HyperClient(bed.url)
+        self._client = bed.client()
         self._name = f"garbi-{bed.cluster}"
         self._model = self._dump_model()
 
