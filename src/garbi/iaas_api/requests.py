@@ -45,6 +45,11 @@ class SshRequest(Asked):
     key_file: str | None = Field(
         default=None, max_length=MAX_PATH, description="path of a private key on the controller's host"
     )
+    host_key: str | None = Field(
+        default=None,
+        max_length=MAX_PATH,
+        description="fingerprint (SHA256:…) or public key of the host, for the first contact",
+    )
 
 
 class OvercommitRequest(Asked):

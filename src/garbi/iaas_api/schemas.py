@@ -63,6 +63,7 @@ class Ssh(BaseModel):
     user: str
     port: int
     key_file: str | None
+    host_key: str | None
 
 
 class Node(BaseModel):
@@ -95,7 +96,7 @@ class Node(BaseModel):
             "versions": {"garbi": "0.1.0", "python": "3.11.2"},
             "labels": {"rack": "a"},
             "provision": True,
-            "ssh": {"user": "root", "port": 22, "key_file": None},
+            "ssh": {"user": "root", "port": 22, "key_file": None, "host_key": None},
             "operation": _OPERATION,
             "seen_at": _UPDATED,
             "created_at": _CREATED,

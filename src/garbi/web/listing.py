@@ -74,7 +74,7 @@ def select(documents: Sequence[T], asked: Asked, key: str) -> list[T]:
     return found[: asked.limit]
 
 
-def link_next(request: Request, response: Response, asked: Asked, found: Sequence[T], key: str) -> None:
+def link_next(request: Request, response: Response, asked: Asked, found: Sequence[Any], key: str) -> None:
     """Point to the next page (RFC 8288) when this one is full."""
     if asked.limit is not None and len(found) == asked.limit:
         url = request.url.include_query_params(marker=getattr(found[-1], key))

@@ -7,3 +7,4 @@ IMAGE_FILTERS = ("name", "type", "size", "sha256", "state")
 MACHINE_FILTERS = (
     "id", "name", "type", "image", "mem", "cpus", "node", "address", "state", "wish", "reason", "restart", "on_node_failure",
 )  # fmt: skip
+OPERATION_FILTERS = ("id", "kind", "target", "state")

@@ -1,0 +1,43 @@
+"""/iaas/audit, /iaas/health: whether the invariants of the cloud hold, whether the controller works."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from garbi import __version__
+from garbi.base.errors import InvalidField, UnknownFilter
+from garbi.hyper_api.schemas import Violation
+from garbi.iaas.rest.state import ControllerOf
+from garbi.iaas_api import schemas
+from garbi.web.listing import link_next, parameters, read_list, select, takes
+from garbi.web.problems import documented
+
+VIOLATION_FILTERS = ("invariant", "subject", "detail")
+
+router = APIRouter(tags=["cloud"])
+
+
+@router.get(
+    "/iaas/audit", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(VIOLATION_FILTERS)
+)
+def audit(request: Request, response: Response, controller: ControllerOf) -> list[Violation]:
+    """Check the invariants now, here and on the nodes that answer, and list what breaks them; none in a healthy cloud."""
+    asked = read_list(request, VIOLATION_FILTERS)
+    found = select([Violation(**asdict(violation)) for violation in controller.audit()], asked, "subject")
+    link_next(request, response, asked, found, "subject")
+    return found
+
+
+@router.get(
+    "/iaas/health",
+    dependencies=[Depends(takes())],
+    responses={503: {"description": "it does not", "model": schemas.Health}, **documented(UnknownFilter)},
+)
+def health(controller: ControllerOf, response: Response) -> schemas.Health:
+    """Whether the controller does its work."""
+    if controller.healthy():
+        return schemas.Health(status="ok", version=__version__)
+    response.status_code = 503
+    return schemas.Health(status="failing", version=__version__)

@@ -1,0 +1,167 @@
+"""/iaas/images: the images of the cloud, and how their content comes in: at once, or piece by piece.
+
+Pieces follow draft-ietf-httpbis-resumable-upload: HEAD says how much is here, PATCH goes on from there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from garbi.base.clock import to_wire
+from garbi.base.errors import (
+    AlreadyExists,
+    Busy,
+    Conflict,
+    ContentTooLarge,
+    DigestMismatch,
+    GarbiError,
+    ImageInUse,
+    ImageRejected,
+    InvalidField,
+    MalformedRequest,
+    NoSpace,
+    NotFound,
+    OffsetMismatch,
+    UnknownFilter,
+    UnsupportedMedia,
+)
+from garbi.hyper_api.vocabulary import ImageState, ImageType
+from garbi.iaas.model.image import Image
+from garbi.iaas.model.query import IMAGE_FILTERS
+from garbi.iaas.rest.state import ControllerOf, Server, ServerState
+from garbi.iaas_api import requests, schemas
+from garbi.web.content import BodyReader, Digest, content_body
+from garbi.web.listing import link_next, parameters, read_list, takes
+from garbi.web.problems import documented
+from garbi.web.resumption import PARTIAL, UploadComplete, UploadOffset, describe_progress, require_partial
+
+KEPT = "what came of it is kept: HEAD says how much, PATCH goes on"
+
+router = APIRouter(tags=["images"])
+no_query = [Depends(takes())]
+digest_query = [Depends(takes("sha256"))]
+SENT = (
+    MalformedRequest, UnknownFilter, NotFound, AlreadyExists, Conflict, ContentTooLarge, InvalidField, ImageRejected,
+    DigestMismatch, NoSpace, Busy,
+)  # fmt: skip
+
+
+@router.get("/iaas/images", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(IMAGE_FILTERS))
+def list_images(request: Request, response: Response, controller: ControllerOf) -> list[schemas.Image]:
+    """List the images of the cloud, by name."""
+    asked = read_list(request, IMAGE_FILTERS)
+    found = [describe(image) for image in controller.images.list(asked.filters, asked.limit, asked.marker)]
+    link_next(request, response, asked, found, "name")
+    return found
+
+
+@router.post(
+    "/iaas/images",
+    status_code=201,
+    dependencies=no_query,
+    responses=documented(MalformedRequest, UnknownFilter, AlreadyExists, UnsupportedMedia, InvalidField, NoSpace),
+)
+def register_image(body: requests.ImageRequest, response: Response, controller: ControllerOf) -> schemas.Image:
+    """Register an image, whose content follows; until it is here and good, no machine can be made from it."""
+    image = controller.images.register(body.name, ImageType(body.type))
+    response.headers["Location"] = f"/iaas/images/{image.name}"
+    return describe(image)
+
+
+@router.get("/iaas/images/{name}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
+def show_image(name: str, controller: ControllerOf) -> schemas.Image:
+    """Show one image."""
+    return describe(controller.images.get(name))
+
+
+@router.delete(
+    "/iaas/images/{name}",
+    status_code=204,
+    response_class=Response,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound, ImageInUse, Busy),
+)
+def remove_image(name: str, controller: ControllerOf) -> Response:
+    """Remove an image that no machine was made from, or what has come of one."""
+    controller.images.remove(name)
+    return Response(status_code=204)
+
+
+@router.head(
+    "/iaas/images/{name}/file",
+    status_code=204,
+    response_class=Response,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound),
+)
+def show_progress(name: str, controller: ControllerOf) -> Response:
+    """How much of an image's content is here, in `Upload-Offset`, and in `Upload-Complete` whether that is all."""
+    answer = Response(status_code=204)
+    complete = controller.images.get(name).state is ImageState.ACTIVE
+    describe_progress(answer, controller.images.offset(name), complete)
+    return answer
+
+
+@router.put(
+    "/iaas/images/{name}/file", dependencies=digest_query, responses=documented(*SENT), openapi_extra=content_body()
+)
+def send_image(name: str, request: Request, response: Response, server: Server, digest: Digest) -> schemas.Image:
+    """Send the whole content of an image, which is inspected before any machine is made from it."""
+    return _receive(server, request, response, name, 0, digest, True)
+
+
+@router.patch(
+    "/iaas/images/{name}/file",
+    dependencies=digest_query,
+    responses=documented(*SENT, OffsetMismatch, UnsupportedMedia),
+    openapi_extra=content_body(PARTIAL),
+)
+def send_more(
+    name: str,
+    request: Request,
+    response: Response,
+    server: Server,
+    digest: Digest,
+    offset: Annotated[int, Depends(UploadOffset)],
+    complete: Annotated[bool, Depends(UploadComplete)],
+) -> schemas.Image:
+    """Go on sending the content of an image at `Upload-Offset`, which is where it ended; the last piece is complete."""
+    require_partial(request)
+    return _receive(server, request, response, name, offset, digest, complete)
+
+
+def _receive(
+    server: ServerState,
+    request: Request,
+    response: Response,
+    name: str,
+    offset: int,
+    digest: str | None,
+    complete: bool,
+) -> schemas.Image:
+    body = BodyReader(request, server, KEPT)
+    images = server.controller.images
+    with server.uploading():
+        try:
+            image = images.receive(name, offset, body.blocks(), digest, complete)
+        except GarbiError:
+            body.drain()
+            raise
+    describe_progress(response, image.size if complete else images.offset(name), complete)
+    return describe(image)
+
+
+def describe(image: Image) -> schemas.Image:
+    """An image as it travels."""
+    return schemas.Image(
+        name=image.name,
+        type=image.type.value,
+        size=image.size,
+        virtual_size=image.virtual_size,
+        sha256=image.sha256,
+        state=image.state.value,
+        reason=image.reason,
+        created_at=to_wire(image.created_at),
+    )

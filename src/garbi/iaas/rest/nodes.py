@@ -1,0 +1,174 @@
+"""/iaas/nodes: the hosts of the cloud, how they join it and how they leave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from garbi.base.clock import to_wire
+from garbi.base.errors import (
+    AlreadyExists,
+    AlreadyInState,
+    Busy,
+    Conflict,
+    InvalidField,
+    MalformedRequest,
+    NotFound,
+    UnknownFilter,
+    UnsupportedMedia,
+)
+from garbi.iaas.model.node import Amounts, DriverState, Node, NodeSpec, Overcommit, Ssh
+from garbi.iaas.model.query import NODE_FILTERS
+from garbi.iaas.rest.state import ControllerOf
+from garbi.iaas_api import requests, schemas
+from garbi.web.listing import link_next, parameters, read_list, takes
+from garbi.web.problems import documented
+
+router = APIRouter(tags=["nodes"])
+no_query = [Depends(takes())]
+
+
+@router.get("/iaas/nodes", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(NODE_FILTERS))
+def list_nodes(request: Request, response: Response, controller: ControllerOf) -> list[schemas.Node]:
+    """List the nodes, by name."""
+    asked = read_list(request, NODE_FILTERS)
+    nodes = controller.nodes.list(asked.filters, asked.limit, asked.marker)
+    found = [describe(node, controller.nodes.machines_on(node.name)) for node in nodes]
+    link_next(request, response, asked, found, "name")
+    return found
+
+
+@router.get("/iaas/nodes/{name}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
+def show_node(name: str, controller: ControllerOf) -> schemas.Node:
+    """Show one node."""
+    return describe(controller.nodes.get(name), controller.nodes.machines_on(name))
+
+
+@router.post(
+    "/iaas/nodes",
+    status_code=202,
+    dependencies=no_query,
+    responses=documented(
+        MalformedRequest, UnknownFilter, AlreadyExists, Conflict, UnsupportedMedia, InvalidField, Busy
+    ),
+)
+def add_node(body: requests.NodeRequest, response: Response, controller: ControllerOf) -> schemas.Node:
+    """Begin to make a host a node; the operation says how far that is. A failed node is tried again."""
+    node = controller.nodes.add(read_spec(body, controller.settings.overcommit), body.token)
+    response.headers["Location"] = f"/iaas/nodes/{node.name}"
+    _name_operation(response, node)
+    return describe(node, controller.nodes.machines_on(node.name))
+
+
+@router.put(
+    "/iaas/nodes/{name}",
+    dependencies=no_query,
+    responses={
+        202: {"description": "It has begun; the operation says how far it is", "model": schemas.Node},
+        **documented(
+            MalformedRequest, UnknownFilter, NotFound, AlreadyInState, Conflict, UnsupportedMedia, InvalidField
+        ),
+    },
+)
+def wish_node(name: str, body: requests.NodeWishRequest, response: Response, controller: ControllerOf) -> schemas.Node:
+    """Drain a node, let it take machines again, or confirm that an unreachable one is dead."""
+    nodes = controller.nodes
+    verbs = {"draining": nodes.drain, "ready": nodes.undrain, "unavailable": nodes.confirm_dead}
+    before = nodes.get(name).operation
+    node = verbs[body.state](name)
+    if node.operation != before:
+        response.status_code = 202
+        _name_operation(response, node)
+    return describe(node, nodes.machines_on(name))
+
+
+@router.delete(
+    "/iaas/nodes/{name}",
+    status_code=202,
+    dependencies=[Depends(takes("force"))],
+    responses=documented(UnknownFilter, NotFound, Conflict, InvalidField),
+)
+def remove_node(
+    name: str,
+    response: Response,
+    controller: ControllerOf,
+    force: Annotated[bool, Query(description="remove the machines of the node with it")] = False,
+) -> schemas.Node:
+    """Begin to remove a node and to leave its host clean; while machines are there, only by `force`."""
+    node = controller.nodes.remove(name, force)
+    _name_operation(response, node)
+    return describe(node, controller.nodes.machines_on(name))
+
+
+def _name_operation(response: Response, node: Node) -> None:
+    if node.operation is not None:
+        response.headers["Operation-Location"] = f"/iaas/operations/{node.operation}"
+
+
+def read_spec(body: requests.NodeRequest, overcommit: Overcommit) -> NodeSpec:
+    """What a request asks for as a value; what it says nothing of `overcommit` follows that of the controller."""
+    host, port = read_address(body.address)
+    asked = {name: value for name, value in body.overcommit if value is not None}
+    return NodeSpec(
+        name=body.name,
+        host=host,
+        port=port,
+        provision=body.provision,
+        ssh=Ssh(body.ssh.user, body.ssh.port, body.ssh.key_file, body.ssh.host_key),
+        labels=body.labels,
+        overcommit=replace(overcommit, **asked),
+    )
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port`, where an IPv6 address has brackets; raises InvalidField."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host) != bracketed or not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
+        rule = "host:port, such as 10.0.0.5:8081"
+        raise InvalidField("address", f"address {text[:80]!r} is not allowed: it takes {rule}", allowed=rule)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def describe(node: Node, machines: int) -> schemas.Node:
+    """A node with so many machines, as it travels."""
+    return schemas.Node(
+        name=node.name,
+        address=node.address,
+        state=node.state.value,
+        reason=node.reason,
+        capacity=_amounts(node.has),
+        limit=_amounts(node.limit),
+        use=_amounts(node.reserved),
+        load=schemas.Load(load1=node.load.load1, mem_used=node.load.mem_used),
+        overcommit=schemas.Overcommit(mem=node.overcommit.mem, cpus=node.overcommit.cpus, disk=node.overcommit.disk),
+        machines=machines,
+        draining=node.draining,
+        architecture=node.architecture,
+        drivers=[_driver(driver) for driver in node.drivers],
+        versions=dict(node.versions),
+        labels=dict(node.labels),
+        provision=node.provision,
+        ssh=schemas.Ssh(user=node.ssh.user, port=node.ssh.port, key_file=node.ssh.key_file, host_key=node.ssh.host_key),
+        operation=node.operation,
+        seen_at=None if node.seen_at is None else to_wire(node.seen_at),
+        created_at=to_wire(node.created_at),
+        updated_at=to_wire(node.updated_at),
+    )
+
+
+def _amounts(amounts: Amounts) -> schemas.Amounts:
+    return schemas.Amounts(mem=amounts.mem, cpus=amounts.cpus, disk=amounts.disk)
+
+
+def _driver(driver: DriverState) -> schemas.NodeDriver:
+    return schemas.NodeDriver(
+        name=driver.name,
+        available=driver.available,
+        reason=driver.reason,
+        version=driver.version,
+        abilities=list(driver.abilities),
+        image_types=list(driver.image_types),
+    )
