@@ -1,1 +1,1 @@
-"""The database of a cloud: schema, migrations, one file per resource. Transactions only, never a call outside."""
+"""The database of a controller: schema, migrations, one file per resource. Transactions only, never a call outside."""

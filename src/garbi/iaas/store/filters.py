@@ -1,0 +1,26 @@
+"""Equality on fields, as a condition on a table: one rule for every list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sqlalchemy import BigInteger, ColumnElement, Integer, Table
+
+from garbi.base.errors import InvalidField
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
+
+
+def matching(table: Table, filters: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    """The conditions that the filters make; raises InvalidField when a number is asked for by what is none."""
+    conditions: list[ColumnElement[bool]] = []
+    for name, value in filters.items():
+        column = table.c[name]
+        if isinstance(column.type, Integer | BigInteger):
+            if not _NUMBER.match(value):
+                raise InvalidField(name, f"filter {name} takes a whole number, not {value[:80]!r}")
+            conditions.append(column == int(value))
+        else:
+            conditions.append(column == value.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    return conditions

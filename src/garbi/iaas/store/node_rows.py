@@ -1,0 +1,93 @@
+"""How a node is written into its row, and read from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from garbi.base.clock import from_wire, to_wire
+from garbi.iaas.model.node import Amounts, DriverState, Load, Node, NodeState, Overcommit, Ssh
+from garbi.iaas.store.schema import AMOUNTS
+
+PLAIN = (
+    "name", "host", "port", "provision", "state", "reason", "draining", "architecture", "cluster_id", "boot_id", "epoch",
+    "operation",
+)  # fmt: skip
+
+
+def to_row(node: Node) -> dict[str, Any]:
+    """Every column of a node."""
+    row = {name: getattr(node, name) for name in PLAIN}
+    row |= {"overcommit_" + key: getattr(node.overcommit, key) for key in AMOUNTS}
+    row |= {"reserved_" + key: getattr(node.reserved, key) for key in AMOUNTS}
+    row |= {"ssh": asdict(node.ssh), "labels": dict(node.labels)}
+    row |= {"created_at": to_wire(node.created_at), "updated_at": to_wire(node.updated_at)}
+    return row | facts_row(node)
+
+
+def facts_row(node: Node) -> dict[str, Any]:
+    """The columns of what a node says of itself, with the limits that follow from it."""
+    row: dict[str, Any] = {}
+    for key in AMOUNTS:
+        limit = getattr(node.limit, key)
+        bound = max(limit, getattr(node.reserved, key))
+        row |= {"has_" + key: getattr(node.has, key), "limit_" + key: limit, "bound_" + key: bound}
+    return row | {
+        "load1": node.load.load1,
+        "mem_used": node.load.mem_used,
+        "architecture": node.architecture,
+        "drivers": [asdict(driver) for driver in node.drivers],
+        "versions": dict(node.versions),
+        "cluster_id": node.cluster_id,
+        "boot_id": node.boot_id,
+        "seen_at": moment_text(node.seen_at),
+    }
+
+
+def from_row(row: Row[Any]) -> Node:
+    """The node of a row."""
+    return Node(
+        name=row.name,
+        host=row.host,
+        port=row.port,
+        provision=row.provision,
+        ssh=Ssh(**row.ssh),
+        labels=dict(row.labels),
+        overcommit=Overcommit(row.overcommit_mem, row.overcommit_cpus, row.overcommit_disk),
+        state=NodeState(row.state),
+        reason=row.reason,
+        draining=row.draining,
+        has=Amounts(row.has_mem, row.has_cpus, row.has_disk),
+        limit=Amounts(row.limit_mem, row.limit_cpus, row.limit_disk),
+        reserved=Amounts(row.reserved_mem, row.reserved_cpus, row.reserved_disk),
+        load=Load(row.load1, row.mem_used),
+        architecture=row.architecture,
+        drivers=tuple(_driver(each) for each in row.drivers),
+        versions=dict(row.versions),
+        cluster_id=row.cluster_id,
+        boot_id=row.boot_id,
+        epoch=row.epoch,
+        operation=row.operation,
+        seen_at=moment_of(row.seen_at),
+        created_at=from_wire(row.created_at),
+        updated_at=from_wire(row.updated_at),
+    )
+
+
+def moment_text(moment: datetime | None) -> str | None:
+    """A moment as text, if there is one."""
+    return None if moment is None else to_wire(moment)
+
+
+def moment_of(text: str | None) -> datetime | None:
+    """The moment of a text, if there is one."""
+    return None if text is None else from_wire(text)
+
+
+def _driver(values: dict[str, Any]) -> DriverState:
+    return DriverState(
+        **values | {"abilities": tuple(values["abilities"]), "image_types": tuple(values["image_types"])}
+    )
