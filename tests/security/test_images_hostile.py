@@ -18,6 +18,7 @@ import pytest
 from garbi.base.errors import ImageRejected
 from garbi.content.inspection import inspect_image
 from garbi.content.inspector import look_into
+from garbi.content.uploads import ContentLimits
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.store.database import Database
@@ -43,7 +44,7 @@ def canary(tmp_path: Path) -> Path:
 def library(tmp_path: Path) -> Iterator[ImageLibrary]:
     migrate(tmp_path / "hyper.db")
     database = Database(tmp_path / "hyper.db")
-    yield ImageLibrary(tmp_path / "images", ImageTable(database), max_virtual_bytes=GIBIBYTE)
+    yield ImageLibrary(tmp_path / "images", ImageTable(database), ContentLimits(max_virtual_bytes=GIBIBYTE))
     database.close()
 
 

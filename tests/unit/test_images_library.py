@@ -18,6 +18,7 @@ from sqlalchemy import insert
 
 from garbi.base import errors
 from garbi.base.failpoints import EXIT_CODE
+from garbi.content.uploads import ContentLimits
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.model.image import ImageState, ImageType
 from garbi.hyper.store.database import Database
@@ -217,7 +218,7 @@ def test_content_of_another_type_leaves_nothing(library: ImageLibrary, root: Pat
 def test_content_over_the_limit_is_refused_by_its_announcement_and_when_it_comes(
     root: Path, database: Database
 ) -> None:
-    library = ImageLibrary(root, ImageTable(database), max_bytes=MEBIBYTE, max_virtual_bytes=MEBIBYTE)
+    library = ImageLibrary(root, ImageTable(database), ContentLimits(MEBIBYTE, MEBIBYTE))
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -315,7 +316,7 @@ def test_a_full_disk_is_a_clear_error_and_removes_still_work(
     tmp_path: Path, database: Database, announced: bool, spare: int
 ) -> None:
     with small_disk(tmp_path / "small", 8) as root:
-        library = ImageLibrary(root / "images", ImageTable(database), spare_bytes=spare)
+        library = ImageLibrary(root / "images", ImageTable(database), ContentLimits(spare_bytes=spare))
         kept = library.add("kept", ImageType.RAW, pieces(disk(1, 2 * MEBIBYTE)))
         large = disk(2, 20 * MEBIBYTE)
         with pytest.raises(errors.NoSpace):

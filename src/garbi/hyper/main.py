@@ -10,6 +10,7 @@ from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import Conflict, FinalError, NoSpace
 from garbi.base.failpoints import reach
 from garbi.base.token import open_secret
+from garbi.content.uploads import ContentLimits
 from garbi.hyper.agent.agent import Agent, Parts
 from garbi.hyper.agent.audit import Audit
 from garbi.hyper.agent.events import EventFeed
@@ -21,6 +22,7 @@ from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
 from garbi.hyper.host.exposure import exposed_daemons
 from garbi.hyper.images.library import ImageLibrary
+from garbi.hyper.images.share import ImageShare
 from garbi.hyper.loops.converger import Converger, ConvergerSettings
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
@@ -80,9 +82,10 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
     library = ImageLibrary(
         settings.data_dir / "images",
         table,
-        max_bytes=settings.max_image_bytes,
-        max_virtual_bytes=settings.max_virtual_bytes,
+        ContentLimits(settings.max_image_bytes, settings.max_virtual_bytes, kept_s=settings.upload_kept_s),
+        clock,
     )
+    share = ImageShare(settings.image_share, settings.image_use)
     library.sweep()
     reach("agent.open.swept")
     drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name))
@@ -107,7 +110,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
         publisher=publisher,
         converger=converger,
         events=feed,
-        images=Images(library, table, drivers, lambda: meta.used_drivers(database)),
+        images=Images(library, table, share, drivers, lambda: meta.used_drivers(database)),
         machines=Machines(database, Placement(drivers, table), publisher, converger, feed, clock, host),
         audit=Audit(database, drivers, host.capacity),
         capacity=host.capacity,

@@ -39,6 +39,13 @@ class Settings:
     cpu_overcommit: float = setting(64.0, "processors that machines may reserve together, per processor of the host")
     max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")
     max_virtual_bytes: int = setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
+    upload_kept_s: float = setting(
+        24 * 3600.0, "seconds after which an upload that was cut off and never continued is deleted"
+    )
+    image_share: str = setting(
+        "", "images of the controller: the directory where they are mounted, or nfs://server/export/path; empty: none"
+    )
+    image_use: str = setting("in-place", "what becomes of an image of a mounted share: used in-place, or a copy")
     drivers: Mapping[str, Mapping[str, str]] = setting(dict, "settings of drivers, from GARBI_DRIVER_<DRIVER>_<NAME>")
 
     @classmethod

@@ -11,7 +11,10 @@ from garbi.hyper_api.vocabulary import ImageType as ImageType
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A name and the content it points to. `size` is the content in bytes, `virtual_size` what it unfolds to (a disk)."""
+    """A name and the content it points to. `size` is the content in bytes, `virtual_size` what it unfolds to (a disk).
+
+    `cached` content can be fetched again: it is given up, the least recently used first, when another needs its space.
+    """
 
     name: str
     type: ImageType
@@ -20,3 +23,5 @@ class Image:
     sha256: str
     state: ImageState
     created_at: datetime
+    cached: bool
+    used_at: datetime

@@ -31,6 +31,8 @@ class ImageTable:
             "sha256": image.sha256,
             "state": image.state,
             "created_at": to_wire(image.created_at),
+            "cached": image.cached,
+            "used_at": to_wire(image.used_at),
         }
         with self._database.write() as transaction:
             taken = transaction.connection.execute(select(images.c.name).where(images.c.name == image.name)).first()
@@ -43,6 +45,18 @@ class ImageTable:
         with self._database.read() as connection:
             row = connection.execute(select(images).where(images.c.name == name)).first()
         return _from_row(row) if row is not None else None
+
+    def evictable(self) -> list[Image]:
+        """The cached images whose content no machine and no name for good needs, the least recently used first."""
+        kept = images.alias()
+        named = select(kept.c.name).where((kept.c.sha256 == images.c.sha256) & ~kept.c.cached).exists()
+        used = select(machines.c.id).where(
+            (machines.c.image_sha256 == images.c.sha256) | (machines.c.image == images.c.name)
+        )
+        free = images.c.cached & ~named & ~used.exists()
+        with self._database.read() as connection:
+            rows = connection.execute(select(images).where(free).order_by(images.c.used_at, images.c.name))
+            return [_from_row(row) for row in rows]
 
     def list(self) -> list[Image]:
         """Every image, by name."""
@@ -93,4 +107,6 @@ def _from_row(row: Row[Any]) -> Image:
         sha256=row.sha256,
         state=ImageState(row.state),
         created_at=from_wire(row.created_at),
+        cached=row.cached,
+        used_at=from_wire(row.used_at),
     )

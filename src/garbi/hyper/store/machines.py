@@ -47,6 +47,8 @@ def insert_machine(transaction: Transaction, machine: Machine, capacity: Capacit
     _check_ports(connection, machine.ports)
     _check_capacity(connection, machine, capacity)
     connection.execute(insert(machines).values(**_to_row(machine)))
+    used = update(images).where(images.c.name == machine.image)
+    connection.execute(used.values(used_at=to_wire(machine.created_at)))
     if machine.ports:
         connection.execute(insert(ports), [_port_row(machine.id, port) for port in machine.ports])
     events.append(transaction, EventKind.CREATED, machine, machine.created_at)

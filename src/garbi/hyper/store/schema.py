@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -34,6 +35,8 @@ images = Table(
     Column("sha256", String, nullable=False, index=True),
     Column("state", String, nullable=False),
     Column("created_at", String, nullable=False),
+    Column("cached", Boolean, nullable=False, server_default=false()),
+    Column("used_at", String, nullable=False, server_default=""),
 )
 
 machines = Table(
