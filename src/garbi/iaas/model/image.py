@@ -23,3 +23,8 @@ class Image:
     state: ImageState
     reason: str
     created_at: datetime
+
+
+def cached_name(sha256: str) -> str:
+    """Under which name nodes have the content of that digest."""
+    return f"sha256-{sha256[:40]}"
