@@ -20,6 +20,7 @@ from garbi.base.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    OffsetMismatch,
     RefusedRequest,
     TemporaryError,
     Unauthenticated,
@@ -63,6 +64,8 @@ def answer(error: GarbiError, headers: Mapping[str, str] | None = None) -> Respo
     sent = dict(headers or {})
     if isinstance(error, TemporaryError):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if isinstance(error, OffsetMismatch):
+        sent.setdefault("Upload-Offset", str(error.extra["expected_offset"]))
     if isinstance(error, Unauthenticated):
         sent.setdefault("WWW-Authenticate", "Bearer")
     return JSONResponse(to_problem(error), status_code=error.status, headers=sent, media_type=MEDIA_TYPE)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 
 from garbi.base.errors import InvalidField, UnsupportedMedia
+from garbi.base.resumption import PARTIAL as PARTIAL
 
-PARTIAL = "application/partial-upload"
 _NUMBER = re.compile(r"[0-9]{1,15}\Z")
 _BOOLEAN = {"?0": False, "?1": True}
 
@@ -31,8 +31,8 @@ async def _complete(
     return _BOOLEAN[upload_complete]
 
 
-UploadOffset = _offset
-UploadComplete = _complete
+UploadOffset = Annotated[int, Depends(_offset)]
+UploadComplete = Annotated[bool, Depends(_complete)]
 
 
 def require_partial(request: Request) -> None:

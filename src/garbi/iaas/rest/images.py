@@ -5,8 +5,6 @@ Pieces follow draft-ietf-httpbis-resumable-upload: HEAD says how much is here, P
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Request, Response
 
 from garbi.base.clock import to_wire
@@ -124,8 +122,8 @@ def send_more(
     response: Response,
     server: Server,
     digest: Digest,
-    offset: Annotated[int, Depends(UploadOffset)],
-    complete: Annotated[bool, Depends(UploadComplete)],
+    offset: UploadOffset,
+    complete: UploadComplete,
 ) -> schemas.Image:
     """Go on sending the content of an image at `Upload-Offset`, which is where it ended; the last piece is complete."""
     require_partial(request)
