@@ -91,7 +91,7 @@ def remove_image(name: str, controller: ControllerOf) -> Response:
     "/iaas/images/{name}/file",
     status_code=204,
     response_class=Response,
-    dependencies=no_query,
+    dependencies=digest_query,
     responses=documented(UnknownFilter, NotFound),
 )
 def show_progress(name: str, controller: ControllerOf) -> Response:
