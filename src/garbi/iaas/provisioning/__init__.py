@@ -1,0 +1,31 @@
+"""Makes a bare host into a node over SSH, and a node into the host that it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from garbi.iaas.provisioning.target import Target as Target
+from garbi.iaas.provisioning.target import TaskProgress as TaskProgress
+from garbi.iaas.provisioning.target import check as check
+
+OnProgress = Callable[[TaskProgress], None]
+
+
+def provision(target: Target, on_progress: OnProgress, cancelled: threading.Event, data_dir: Path) -> None:
+    """Make the host into a node whose hyper answers to the token; changes nothing where it is one already.
+
+    `data_dir` is the controller's: known host keys and the wheels for nodes are kept below it. Raises InvalidField,
+    ProvisioningFailed (also when `cancelled` was set); it can be tried again.
+    """
+    from garbi.iaas.provisioning.work import add
+
+    add(target, on_progress, cancelled, data_dir)
+
+
+def unprovision(target: Target, on_progress: OnProgress, cancelled: threading.Event, data_dir: Path) -> None:
+    """Remove the node from its host, which is then as it was; no matter how much of the node is there. Raises as `provision`."""
+    from garbi.iaas.provisioning.work import remove
+
+    remove(target, on_progress, cancelled, data_dir)

@@ -1,0 +1,139 @@
+"""Which host keys are believed: the controller's own known hosts, and how a host gets in there. None is ever ignored."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from garbi.iaas.provisioning.target import FINGERPRINT, Target
+
+SCAN_TIMEOUT_S = 10
+USERS_OWN = (Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
+_LOCK = threading.Lock()
+
+
+class HostKeyRefused(Exception):
+    """The host's key is not known, or not the one that was given; the text says how to go on."""
+
+
+class HostSilent(Exception):
+    """No SSH server answered; the text says what happened."""
+
+
+class HostKeys:
+    """The known hosts of a controller, in a file of its data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._file = data_dir / "known_hosts"
+
+    def admit(self, target: Target) -> str:
+        """The lines of known hosts that the host must match.
+
+        A key that the user gives counts at once and replaces another; without one the host must be known, to the controller
+        or to the user who runs it. Raises HostKeyRefused, HostSilent.
+        """
+        name = _name(target)
+        with _LOCK:
+            known = _find(self._file, name)
+            given = target.ssh.host_key
+            if given is None:
+                if not known:
+                    known = [line for file in USERS_OWN for line in _find(file.expanduser(), name)]
+                    self._keep(name, known or self._refuse(target))
+            elif not any(_matches(line, given) for line in known):
+                known = [_given(target, given)]
+                self._keep(name, known)
+        return "".join(f"{name} {key}\n" for key in known)
+
+    def forget(self, target: Target) -> None:
+        """Believe no key of the host any more."""
+        with _LOCK:
+            self._keep(_name(target), [])
+
+    def _refuse(self, target: Target) -> list[str]:
+        shown = [fingerprint(key) for key in scan(target)]
+        raise HostKeyRefused(
+            f"the key of this host is not known yet. It shows {', '.join(shown)}. If that is what "
+            "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host itself, accept it: "
+            f"iaas node add {target.name} {_address(target)} --ssh-host-key {shown[0]}"
+        )
+
+    def _keep(self, name: str, keys: list[str]) -> None:
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        kept = [line for line in lines if line.split(" ", 1)[0] != name] + [f"{name} {key}" for key in keys]
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=self._file.parent, prefix=".known_hosts-")
+        with os.fdopen(handle, "w") as file:
+            file.write("".join(f"{line}\n" for line in kept))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).rename(self._file)
+
+
+def scan(target: Target) -> list[str]:
+    """The keys that the host shows, as "type base64", the shortest first; raises HostSilent."""
+    command = ["ssh-keyscan", "-T", str(SCAN_TIMEOUT_S), "-p", str(target.ssh.port), "--", target.host]
+    try:
+        result = subprocess.run(command, capture_output=True, timeout=SCAN_TIMEOUT_S * 3, check=False)
+    except subprocess.TimeoutExpired:
+        raise HostSilent(f"no SSH server answered at port {target.ssh.port} within {SCAN_TIMEOUT_S * 3} s") from None
+    lines = result.stdout[:65536].decode("ascii", "replace").splitlines()
+    keys = [parts[1:] for line in lines if not line.startswith("#") and len(parts := line.split(" ")) == 3]
+    found = sorted({" ".join(key) for key in keys if _is_key(key[1])}, key=len)
+    if not found:
+        said = result.stderr[:2000].decode("utf-8", "replace").strip()
+        raise HostSilent(said or f"no SSH server answered at port {target.ssh.port}")
+    return found
+
+
+def fingerprint(key: str) -> str:
+    """The fingerprint of "type base64", as ssh writes it."""
+    digest = hashlib.sha256(base64.b64decode(key.split(" ")[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _given(target: Target, given: str) -> str:
+    if not FINGERPRINT.match(given):
+        return " ".join(given.split(" ")[:2])
+    shown = scan(target)
+    for key in shown:
+        if fingerprint(key) == given:
+            return key
+    raise HostKeyRefused(
+        f"the host shows another key than the one that was given: {given} was expected, "
+        f"{', '.join(map(fingerprint, shown))} came. Somebody may be in between; if the host was installed anew, give its new key"
+    )
+
+
+def _matches(key: str, given: str) -> bool:
+    return fingerprint(key) == given if FINGERPRINT.match(given) else key.split(" ")[:2] == given.split(" ")[:2]
+
+
+def _find(file: Path, name: str) -> list[str]:
+    """The keys that a file of known hosts has under a name, hashed or not; none that were revoked or are of a CA."""
+    if not file.is_file():
+        return []
+    found = subprocess.run(["ssh-keygen", "-F", name, "-f", str(file)], capture_output=True, text=True, check=False)
+    lines = [line.split() for line in found.stdout.splitlines() if not line.startswith(("#", "@"))]
+    return [" ".join(parts[1:3]) for parts in lines if len(parts) >= 3 and _is_key(parts[2])]
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) > 16
+    except binascii.Error:
+        return False
+
+
+def _name(target: Target) -> str:
+    return target.host if target.ssh.port == 22 else f"[{target.host}]:{target.ssh.port}"
+
+
+def _address(target: Target) -> str:
+    return f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"

@@ -1,0 +1,23 @@
+#!/bin/sh
+# install.sh RELEASE: hyper in an environment of its own, from the wheels that lie beside it and from nothing else.
+set -eu
+umask 022
+release=$1
+cd /opt/garbi
+exec 9>.lock
+flock 9
+archive=$PWD/$release.tar place=$PWD/$release wheels=$PWD/$release.wheels
+trap 'rm -rf "$archive" "$wheels"' EXIT
+if [ -e "$place/complete" ]; then exit 0; fi
+rm -rf "$place" "$wheels"
+mkdir "$wheels"
+tar -x --no-same-owner -f "$archive" -C "$wheels"
+/usr/bin/python3 -m venv "$place"
+"$place/bin/python" -m pip --quiet --isolated --disable-pip-version-check install --no-index --find-links "$wheels" \
+    --require-hashes --only-binary=:all: --no-deps --requirement "$wheels/requirements.txt"
+packages=$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+for file in /usr/lib/python3/dist-packages/libvirt*; do
+    ln -sf "$file" "$packages/"
+done
+"$place/bin/hyper" --version >/dev/null
+: >"$place/complete"

@@ -1,0 +1,103 @@
+#!/bin/sh
+# With the last node goes all that was made for nodes: units, directories, the mount, and the packages that we installed, unless
+# somebody uses them now. Runs without Python, which may be among them.
+set -eu
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin"
+record=/etc/garbi/before ours=/etc/garbi/installed
+going=$(mktemp -d)
+trap 'rm -rf "$going"' EXIT
+
+say() { echo "garbi: $*"; }
+was() { grep -qxF -- "$2" "$record/$1"; }
+installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 2>/dev/null | sed -n 's/^ii  *//p' | sort; }
+present() { [ -s "$going/packages" ] && grep -qxE "$1" "$going/packages"; }
+
+forget_files() {
+    unit=var-lib-garbi-share.mount
+    if [ -e "/etc/systemd/system/$unit" ]; then
+        systemctl disable -q --now "$unit"
+        systemctl reset-failed "$unit" 2>/dev/null || true
+    fi
+    rm -f "/etc/systemd/system/$unit" /etc/systemd/system/garbi-hyper@.service /etc/sysctl.d/60-garbi.conf
+    systemctl daemon-reload
+    rm -rf /opt/garbi
+    if [ -d /var/lib/garbi/share ]; then rmdir /var/lib/garbi/share; fi
+    if [ -d /var/lib/garbi ]; then rmdir --ignore-fail-on-non-empty /var/lib/garbi; fi
+}
+
+# What is ours and still there, or nothing when somebody else needs it.
+choose_packages() {
+    if [ -e /etc/garbi/pending ]; then installed | comm -13 /etc/garbi/pending - >>"$ours"; fi
+    [ -e "$ours" ] || return 0
+    installed >"$going/now"
+    sort -u "$ours" | comm -12 - "$going/now" | comm -23 - "$record/packages" >"$going/packages"
+    reason=$(needed_by)
+    if [ -n "$reason" ]; then
+        say "the packages that were installed stay: $reason"
+        : >"$going/packages"
+    fi
+}
+
+needed_by() {
+    if present 'docker\.io' && [ -n "$(docker ps --all --quiet)" ]; then
+        echo "Docker has containers that are not ours"
+    elif present libvirt-daemon && [ -n "$(virsh -q -c qemu:///system list --all --name | tr -d '[:space:]')" ]; then
+        echo "libvirt has machines that are not ours"
+    elif [ -s "$going/packages" ]; then
+        xargs apt-get -q -s purge <"$going/packages" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' | sort >"$going/all"
+        others=$(comm -23 "$going/all" "$going/packages" | tr '\n' ' ')
+        if [ -n "$others" ]; then echo "others need them: $others"; fi
+    fi
+}
+
+# Docker and libvirt leave bridges and tables behind; where they go, these go, if they were not there before.
+remove_networks() {
+    present 'docker\.io|libvirt-daemon' || return 0
+    systemctl stop docker.socket docker containerd 2>/dev/null || true
+    systemctl stop 'libvirtd*' 'virtlogd*' 'virtlockd*' 2>/dev/null || true
+    pkill -F /run/libvirt/network/default.pid 2>/dev/null || true
+    for link in docker0 virbr0; do
+        if [ -e "/sys/class/net/$link" ] && ! was links "$link"; then ip link delete "$link"; fi
+    done
+    for family in ip ip6; do
+        for name in filter nat mangle raw libvirt_network docker-bridges; do
+            if nft list table "$family" "$name" >/dev/null 2>&1 && ! was tables "table $family $name"; then
+                nft delete table "$family" "$name"
+            fi
+        done
+    done
+    if [ "$(cat "$record/ip_forward")" = 0 ]; then echo 0 >/proc/sys/net/ipv4/ip_forward; fi
+}
+
+remove_packages() {
+    [ -s "$going/packages" ] || return 0
+    xargs apt-get -q -y -o DPkg::Lock::Timeout=300 purge <"$going/packages" >&2
+    for user in libvirt-qemu libvirt-dnsmasq dnsmasq swtpm tss polkitd messagebus _rpc statd; do
+        if getent passwd "$user" >/dev/null && ! was users "$user"; then userdel "$user" >&2 || true; fi
+    done
+    for group in libvirt libvirt-qemu libvirt-dnsmasq docker kvm swtpm tss polkitd messagebus; do
+        if getent group "$group" >/dev/null && ! was groups "$group"; then groupdel "$group" >&2 || true; fi
+    done
+    for path in /etc/docker /etc/libvirt /etc/containerd /etc/dnsmasq.d /etc/qemu /etc/apparmor.d /etc/iptables \
+        /opt/containerd /var/lib/docker /var/lib/containerd /var/lib/libvirt /var/lib/dnsmasq /var/cache/libvirt \
+        /var/log/libvirt /var/log/swtpm /var/lib/swtpm-localca; do
+        if [ -e "$path" ] && ! was paths "$path"; then rm -rf "$path"; fi
+    done
+}
+
+if [ ! -e "$record/packages" ]; then exit 0; fi
+for node in /etc/garbi/node-*.env; do
+    if [ -e "$node" ]; then
+        say "another node stays on this host, and what it needs"
+        exit 0
+    fi
+done
+forget_files
+if [ -e "$record/complete" ]; then
+    choose_packages
+    remove_networks
+    remove_packages
+fi
+rm -rf /etc/garbi
+case $0 in */.garbi-ansible/*) rm -rf "${0%%/.garbi-ansible/*}/.garbi-ansible" ;; esac
+say changed
