@@ -1,0 +1,237 @@
+"""Puts machines on nodes: what a user asks for becomes a machine with a node, a reservation and ports, or a refusal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from garbi.base.clock import Clock, SystemClock
+from garbi.base.errors import AlreadyExists, Busy, NotFound, StaleWrite
+from garbi.base.failpoints import reach
+from garbi.hyper_api.vocabulary import State
+from garbi.iaas.controller.choosing import Choice, choose
+from garbi.iaas.model.machine import Machine, MachineSpec, Strategy
+from garbi.iaas.model.node import Node
+from garbi.iaas.model.operation import Operation, OperationKind, OperationState
+from garbi.iaas.model.validation import check_spec
+from garbi.iaas.scheduler import Ask, Candidate, Explanation, place
+from garbi.iaas.settings import Settings
+from garbi.iaas.store import candidates, idempotency, machines, nodes, operations
+from garbi.iaas.store.database import Database, Transaction
+
+ATTEMPTS = 10
+"""How often a placement is tried whose node or port another was given first."""
+
+T = TypeVar("T")
+
+
+class _LostRace(Exception):
+    """What was decided on is no longer so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """All nodes, and how many machines run on each."""
+
+    nodes: Sequence[Node]
+    running: dict[str, int]
+
+    @classmethod
+    def read(cls, connection: Connection) -> _World:
+        found = candidates.nodes_with_load(connection)
+        return cls([node for node, _ in found], {node.name: running for node, running in found})
+
+
+class Placement:
+    """The decisions of the scheduler, made and written down in one transaction."""
+
+    def __init__(self, database: Database, settings: Settings, *, clock: Clock | None = None) -> None:
+        self._database = database
+        self._strategy = Strategy(settings.strategy)
+        self._clock = clock or SystemClock()
+
+    def accept(self, spec: MachineSpec, key: str | None = None) -> Machine:
+        """Write down a new machine with its node, reservation, ports and operation, or nothing of it.
+
+        With an idempotency `key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
+        AlreadyExists, PortTaken, NothingFits; Conflict when the key was used for something else; NoSpace; Busy.
+        """
+        check_spec(spec)
+        fingerprint = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
+        if key is not None:
+            with self._database.read() as connection:
+                earlier = self._earlier(connection, key, fingerprint)
+            if earlier is not None:
+                return earlier
+        self._database.require_room()
+        machine_id = spec.id or secrets.token_hex(16)
+        return self._tried(lambda transaction: self._accept(transaction, spec, machine_id, key, fingerprint))
+
+    def explain(self, spec: MachineSpec) -> Explanation:
+        """Where the machine would be put, with each node's verdict; nothing is written. Raises InvalidField, UnknownImage."""
+        check_spec(spec)
+        with self._database.read() as connection:
+            world = _World.read(connection)
+            ask = self._ask(spec, choose(connection, spec, world.nodes))
+            return place(ask, _candidates(connection, world, ask, but=None))
+
+    def replace(self, machine: Machine, exclude: Collection[str] = ()) -> Machine:
+        """Assign a machine to another node than its own and those of `exclude`.
+
+        Raises NothingFits when no other can take it, NotFound when it is gone, StaleWrite when it was assigned anew or wished
+        away since it was read.
+        """
+        return self._tried(lambda transaction: self._replace(transaction, machine, {*exclude}))
+
+    # Helpers in the order in which they are called
+
+    def _earlier(self, connection: Connection, key: str, fingerprint: str) -> Machine | None:
+        machine_id = idempotency.machine_of(connection, key, fingerprint)
+        if machine_id is None:
+            return None
+        machine = machines.find(connection, machine_id)
+        if machine is None:
+            raise NotFound(f"machine {machine_id}, which this Idempotency-Key made, was removed")
+        return machine
+
+    def _tried(self, work: Callable[[Transaction], T]) -> T:
+        """Do the work in a transaction, anew when another was first; what it then finds is the reason of the refusal."""
+        for _ in range(ATTEMPTS):
+            try:
+                with self._database.write() as transaction:
+                    return work(transaction)
+            except (_LostRace, IntegrityError):
+                continue
+        raise Busy(f"others were first {ATTEMPTS} times; ask again")
+
+    def _accept(
+        self, transaction: Transaction, spec: MachineSpec, machine_id: str, key: str | None, fingerprint: str
+    ) -> Machine:
+        connection = transaction.connection
+        earlier = self._earlier(connection, key, fingerprint) if key is not None else None
+        if earlier is not None:  # the same request came twice at once, and the other one was first
+            return earlier
+        if machines.find(connection, machine_id) is not None:
+            raise AlreadyExists(f"a machine with the id {machine_id} is here already", field="id")
+        world = _World.read(connection)
+        choice = choose(connection, spec, world.nodes)
+        ask = self._ask(spec, choice)
+        machine = self._draft(spec, machine_id, choice, _chosen(place(ask, _candidates(connection, world, ask, None))))
+        if not nodes.reserve(transaction, str(machine.node), machine.amounts):
+            raise _LostRace
+        reach("placement.accept.reserved")
+        operations.insert(transaction, _operation(machine))
+        machines.insert(transaction, machine)
+        if key is not None:
+            idempotency.remember(transaction, key, fingerprint, machine)
+        reach("placement.accept.written")
+        return machine
+
+    def _ask(self, spec: MachineSpec, choice: Choice) -> Ask:
+        return Ask(
+            type=choice.type,
+            amounts=choice.amounts,
+            node=spec.node,
+            ports=tuple(sorted(spec.ports)),
+            require=spec.require,
+            apart=None if spec.apart is None else (spec.apart, spec.labels[spec.apart]),
+            strategy=spec.strategy or self._strategy,
+        )
+
+    def _draft(self, spec: MachineSpec, machine_id: str, choice: Choice, node: str) -> Machine:
+        now = self._clock.now()
+        return Machine(
+            id=machine_id,
+            name=spec.name or machine_id,
+            type=choice.type,
+            image=spec.image,
+            image_sha256=choice.sha256,
+            mem=choice.amounts.mem,
+            cpus=choice.amounts.cpus,
+            disk=choice.amounts.disk,
+            node=node,
+            ports=tuple(sorted(spec.ports)),
+            labels=dict(spec.labels),
+            require=dict(spec.require),
+            apart=spec.apart,
+            full_copy=spec.full_copy,
+            wish=spec.wish,
+            state=State.PENDING,
+            reason="",
+            refused=False,
+            address=None,
+            restart=spec.restart,
+            on_node_failure=choice.on_node_failure,
+            generation=1,
+            told_generation=0,
+            settled_generation=0,
+            epoch=1,
+            operation=secrets.token_hex(16),
+            seen_at=None,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _replace(self, transaction: Transaction, machine: Machine, exclude: set[str]) -> Machine:
+        connection = transaction.connection
+        present = machines.find(connection, machine.id)
+        if present is None or present.created_at != machine.created_at:
+            raise NotFound(f"machine {machine.id} is gone")
+        if present.epoch != machine.epoch:
+            raise StaleWrite(f"machine {machine.id} was assigned to {present.node} meanwhile", machine=machine.id)
+        ask = Ask(
+            type=present.type,
+            amounts=present.amounts,
+            ports=present.ports,
+            require=present.require,
+            apart=None if present.apart is None else (present.apart, present.labels[present.apart]),
+            strategy=self._strategy,
+        )
+        world = _World.read(connection)
+        found = _candidates(connection, world, ask, but=present.id)
+        others = [each for each in found if each.node.name not in {*exclude, present.node}]
+        target = _chosen(place(ask, others))
+        if not nodes.reserve(transaction, target, present.amounts):
+            raise _LostRace
+        reach("placement.replace.reserved")
+        return machines.move(transaction, present, target, self._clock.now())
+
+
+def _candidates(connection: Connection, world: _World, ask: Ask, but: str | None) -> list[Candidate]:
+    """The nodes as the scheduler sees them; the machine whose id is `but` keeps itself from none."""
+    taken = candidates.holders(connection, ask.ports)
+    apart = candidates.label_values(connection, ask.apart[0], but) if ask.apart is not None else {}
+    return [
+        Candidate(node, world.running[node.name], taken.get(node.name, {}), apart.get(node.name, frozenset()))
+        for node in world.nodes
+    ]
+
+
+def _chosen(explanation: Explanation) -> str:
+    if explanation.chosen is None:
+        raise explanation.to_error()
+    return explanation.chosen
+
+
+def _operation(machine: Machine) -> Operation:
+    return Operation(
+        id=str(machine.operation),
+        kind=OperationKind.MACHINE_ADD,
+        target=machine.id,
+        state=OperationState.RUNNING,
+        step=1,
+        steps=1,
+        progress=0.0,
+        message=f"assigned to {machine.node}",
+        error=None,
+        created_at=machine.created_at,
+        updated_at=machine.created_at,
+        finished_at=None,
+    )

@@ -1,0 +1,100 @@
+"""What a new machine and a new node may be: the same rules for REST, for the command line and for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from garbi.base.errors import InvalidField
+from garbi.base.names import check_name
+from garbi.hyper_api.validation import (
+    HIGHEST_PORT,
+    KINDS,
+    MAX_CPUS,
+    MAX_LABEL_LENGTH,
+    MAX_LABELS,
+    MAX_MEM_MIB,
+    check_first_wish,
+    check_image_reference,
+    check_kinds,
+    check_labels,
+    check_number,
+    check_ports,
+)
+from garbi.iaas.model.machine import MachineSpec, Strategy
+from garbi.iaas.model.node import NodeSpec, Overcommit
+
+MAX_DISK_MIB = 2**31
+MAX_OVERCOMMIT = 1000.0
+MAX_HOST_LENGTH = 253
+RESERVED_LABELS = 4
+RESERVED_PREFIX = "garbi."
+
+MACHINE_KINDS = {
+    **KINDS,
+    **{"node": str | None, "require": Mapping, "apart": str | None, "strategy": Strategy | None},
+}
+NODE_KINDS = {"name": str, "host": str, "provision": bool, "labels": Mapping}
+
+
+def check_spec(spec: MachineSpec) -> None:
+    """Raise InvalidField, which names the field and what is allowed, when no cloud could make such a machine."""
+    check_kinds(spec, MACHINE_KINDS)
+    for field, value in (("id", spec.id), ("name", spec.name), ("type", spec.type), ("node", spec.node)):
+        if value is not None:
+            check_name(field, value)
+    check_image_reference(spec.image)
+    check_number("mem", spec.mem, MAX_MEM_MIB)
+    check_number("cpus", spec.cpus, MAX_CPUS)
+    check_number("disk", spec.disk, MAX_DISK_MIB, least=0)
+    check_ports(spec.ports)
+    _check_own_labels(spec.labels)
+    check_labels(spec.require, "require")
+    check_first_wish(spec.wish)
+    _check_apart(spec)
+    if spec.ports and spec.node is None:
+        raise InvalidField("ports", "ports are published on a node: name it in the field 'node'", allowed="with node")
+
+
+def check_node(spec: NodeSpec) -> None:
+    """Raise InvalidField, which names the field and what is allowed, when there can be no such node."""
+    check_kinds(spec, NODE_KINDS)
+    check_name("name", spec.name)
+    _check_host(spec.host)
+    check_number("port", spec.port, HIGHEST_PORT)
+    check_number("ssh", spec.ssh.port, HIGHEST_PORT)
+    check_labels(spec.labels)
+    _check_overcommit(spec.overcommit)
+
+
+def _check_own_labels(labels: Mapping[str, str]) -> None:
+    """A machine's labels travel to its node, together with those that mark it as the controller's."""
+    check_labels(labels, most=MAX_LABELS - RESERVED_LABELS)
+    reserved = [key for key in labels if key.startswith(RESERVED_PREFIX)]
+    if reserved:
+        rule = f"a key that does not begin with {RESERVED_PREFIX}"
+        raise InvalidField("labels", f"label {reserved[0][:80]!r} is the controller's: it takes {rule}", allowed=rule)
+
+
+def _check_apart(spec: MachineSpec) -> None:
+    if spec.apart is None:
+        return
+    if not 0 < len(spec.apart) <= MAX_LABEL_LENGTH or spec.apart not in spec.labels:
+        rule = "the key of one of the machine's labels"
+        raise InvalidField("apart", f"apart {spec.apart[:80]!r} is not a label of the machine: it takes {rule}", rule)
+
+
+def _check_host(host: str) -> None:
+    odd = not host or host.startswith("-") or any(not char.isprintable() or char in " /@[]?#%\\" for char in host)
+    if odd or len(host) > MAX_HOST_LENGTH:
+        rule = "the name or address of a host, without a port"
+        raise InvalidField("host", f"host {host[:80]!r} is not allowed: it takes {rule}", allowed=rule)
+
+
+def _check_overcommit(overcommit: Overcommit) -> None:
+    for name in ("mem", "cpus", "disk"):
+        value = getattr(overcommit, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not 0 < value <= MAX_OVERCOMMIT:
+            rule = f"a number above 0, at most {MAX_OVERCOMMIT:g}"
+            raise InvalidField("overcommit", f"overcommit of {name} {value!r} is not allowed: it takes {rule}", rule)
