@@ -50,7 +50,17 @@ def read_filters(texts: Iterable[str]) -> dict[str, str]:
     return dict(read_pair(text, "FIELD=VALUE") for text in texts)
 
 
-def each(context: click.Context, ids: Iterable[str], do: Callable[[str], None]) -> None:
+def sentence(error: GarbiError) -> list[str]:
+    """An error as it is told unless there is more to say."""
+    return [error.detail]
+
+
+def each(
+    context: click.Context,
+    ids: Iterable[str],
+    do: Callable[[str], None],
+    words: Callable[[GarbiError], list[str]] = sentence,
+) -> None:
     """Do something with every id; an error with one does not keep the others from it, but from success."""
     failed = False
     for id in ids:
@@ -59,7 +69,7 @@ def each(context: click.Context, ids: Iterable[str], do: Callable[[str], None]) 
         except ServerUnreachable:
             raise
         except GarbiError as error:
-            complain(error.detail)
+            complain(*words(error))
             failed = True
     if failed:
         context.exit(1)

@@ -27,10 +27,11 @@ def check(machine: Document, wished: str, waited: bool, show: str) -> None:
     raise Conflict(f"{machine['id']} is {machine['state']}: {machine['reason'] or 'for no reason known'}")
 
 
-def describe(machine: Document) -> str:
-    """One line about a machine."""
-    facts = [machine["type"], machine["address"] or "", ports_text(machine) and f"ports {ports_text(machine)}"]
-    return f"{machine['id']} is {machine['state']} ({', '.join(fact for fact in facts if fact)})"
+def describe(machine: Document, node: str = "") -> str:
+    """One line about a machine; `node` is where it is, among several."""
+    ports = ports_text(machine)
+    facts = [machine["type"], node and f"on {node}", machine["address"], ports and f"ports {ports}"]
+    return f"{machine['id']} is {machine['state']} ({', '.join(plain(fact) for fact in facts if fact)})"
 
 
 class Measured(Protocol):

@@ -1,0 +1,167 @@
+"""`iaas doctor`: whether this host is fit to be a controller, and how to mend what is not. Needs no controller."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from garbi.base.checks import Check, Finding, fail, ok, run_checks, run_program, warn
+from garbi.base.programs import find_program
+from garbi.base.token import TOKEN_FILE
+from garbi.iaas.settings import Settings
+from garbi.storage.engine import is_sqlite, path_of
+from garbi.storage.room import REMOTE_FILE_SYSTEMS, examine_room, existing_parent, file_system
+
+TIMEOUT_S = 10.0
+EXTRA = "pip install 'garbi[iaas]'"
+OLDEST_ANSIBLE = (2, 17)
+STATUS_UNSYNCHRONISED = 0x0040
+SIZE_OF_TIMEX = 512
+"""More than the kernel's `struct timex` has, on every architecture."""
+
+AT_STATUS = 40
+"""Where in it the status word is, where a long has 8 bytes."""
+
+
+def check_python(settings: Settings) -> Finding:
+    """The interpreter that runs the controller."""
+    return ok(f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def check_ansible(settings: Settings) -> Finding:
+    """What makes hosts nodes."""
+    beside = Path(sys.executable).with_name("ansible-playbook")
+    found = str(beside) if os.access(beside, os.X_OK) else find_program("ansible-playbook")
+    if found is None:
+        return fail("ansible-playbook is not installed: only nodes with --no-provision can be added", EXTRA)
+    try:
+        core, runner = version("ansible-core"), version("ansible-runner")
+    except PackageNotFoundError as error:
+        return fail(f"the package {error.name} is missing beside {sys.executable}", EXTRA)
+    said = f"ansible-core {core}, ansible-runner {runner}"
+    if tuple(int(part) for part in core.split(".")[:2] if part.isdigit()) < OLDEST_ANSIBLE:
+        return warn(f"{said}: older than {'.'.join(map(str, OLDEST_ANSIBLE))}", EXTRA)
+    return ok(said)
+
+
+def check_ssh(settings: Settings) -> Finding:
+    """How hosts are reached."""
+    missing = [name for name in ("ssh", "ssh-keyscan", "ssh-keygen") if find_program(name) is None]
+    if missing:
+        return fail(f"{', '.join(missing)} not installed: hosts cannot be set up", "apt-get install openssh-client")
+    code, said = run_program(["ssh", "-V"])
+    return ok(said) if code == 0 else fail(f"ssh does not work: {said}", "apt-get install --reinstall openssh-client")
+
+
+def check_sandbox(settings: Settings) -> Finding:
+    """Images of strangers are looked at, and hosts spoken with, where they can do no harm."""
+    code, said = run_program(["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--", "true"])
+    if code == 0:
+        return ok("bubblewrap confines what reads images and speaks with hosts")
+    mend = "apt-get install bubblewrap" if code == 127 else "sysctl kernel.unprivileged_userns_clone=1"
+    return fail(f"images are inspected with less around them, hosts cannot be set up: {said}", mend)
+
+
+def check_qemu_img(settings: Settings) -> Finding:
+    """What disks are looked at with."""
+    code, said = run_program(["qemu-img", "--version"])
+    return ok(said) if code == 0 else fail(f"disk images cannot be checked: {said}", "apt-get install qemu-utils")
+
+
+def check_disk(settings: Settings) -> Finding:
+    """The data directory is on a local disk, with room."""
+    return examine_room(settings.data_dir)
+
+
+def check_rights(settings: Settings) -> Finding:
+    """Whoever runs this may write the data directory."""
+    place = existing_parent(settings.data_dir)
+    if os.access(place, os.W_OK | os.X_OK):
+        return ok(f"{place} can be written")
+    return fail(f"{place} cannot be written", f"run as its owner, or choose another directory: not {settings.data_dir}")
+
+
+def check_database(settings: Settings) -> Finding:
+    """The database answers, and is where it may be."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from garbi.storage.engine import make_engine
+
+    url = settings.database_url
+    if is_sqlite(url):
+        path = path_of(url)
+        kind = file_system(existing_parent(path))
+        if kind.startswith(REMOTE_FILE_SYSTEMS):
+            return fail(f"{path} is on {kind}; SQLite needs a local disk", "a local --data-dir, or PostgreSQL")
+        if not path.exists():
+            return ok(f"SQLite at {path}, to be made at the first start")
+    engine = make_engine(url, busy_timeout_s=TIMEOUT_S / 2, quick=True)
+    try:
+        with engine.connect() as connection:
+            if is_sqlite(url):
+                said = str(connection.execute(text("PRAGMA quick_check(1)")).scalar())
+                mend = "restore the database from a copy"
+                return (
+                    ok(f"SQLite at {path_of(url)}") if said == "ok" else fail(f"the database is damaged: {said}", mend)
+                )
+            return ok(f"PostgreSQL {connection.execute(text('SHOW server_version')).scalar()}")
+    except SQLAlchemyError as error:
+        # The words of a driver may quote the URL, and that has a password.
+        words = type(getattr(error, "orig", None) or error).__name__
+        return fail(f"the database does not answer ({words})", "look at the URL, at its server and at its rights")
+    finally:
+        engine.dispose()
+
+
+def check_token(settings: Settings) -> Finding:
+    """Only the owner reads the token that commands the cloud."""
+    path = settings.data_dir / TOKEN_FILE
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ok("made at the first start")
+    except OSError as error:
+        return warn(f"{path} cannot be looked at: {error.strerror}", "run iaas doctor as who runs the controller")
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        return fail(f"others can read or write {path} (mode {mode:04o})", f"chmod 0600 {path}; then make a new one")
+    return ok(f"{path} is its owner's alone")
+
+
+def check_clock(settings: Settings) -> Finding:
+    """Time stamps are right. Nothing else hangs on the clock."""
+    timex = ctypes.create_string_buffer(SIZE_OF_TIMEX)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.adjtimex(timex) < 0:
+        return warn("the kernel does not tell whether the clock is right", "timedatectl")
+    status = int.from_bytes(timex.raw[AT_STATUS : AT_STATUS + 4], sys.byteorder)
+    if status & STATUS_UNSYNCHRONISED:
+        mend = "apt-get install systemd-timesyncd, or chrony"
+        return warn("nothing keeps the clock right: time stamps of nodes and controller may differ", mend)
+    return ok("kept by a time service")
+
+
+CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
+    "python": check_python,
+    "ansible": check_ansible,
+    "ssh": check_ssh,
+    "sandbox": check_sandbox,
+    "qemu-img": check_qemu_img,
+    "disk": check_disk,
+    "rights": check_rights,
+    "database": check_database,
+    "token": check_token,
+    "clock": check_clock,
+}
+"""Every check by the name that users see, in the order in which they are shown."""
+
+
+def examine(settings: Settings, timeout_s: float = TIMEOUT_S) -> list[Check]:
+    """Do all checks at the same time. Never raises, never takes longer than `timeout_s`."""
+    return run_checks(settings, CHECKS, timeout_s)
