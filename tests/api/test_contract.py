@@ -83,7 +83,7 @@ def test_every_error_has_a_page_entry_and_is_described_by_its_status() -> None:
 
 def test_the_page_names_every_path_and_no_other() -> None:
     page = (ROOT / "docs/rest.md").read_text()
-    named = set(re.findall(r"^\| (GET|POST|PUT|DELETE) \| `([^`]+)` \|", page, re.MULTILINE))
+    named = set(re.findall(r"^\| (GET|HEAD|POST|PUT|PATCH|DELETE) \| `([^`]+)` \|", page, re.MULTILINE))
     assert {f"{method} {path}" for method, path in named} == set(NAMES)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from garbi.base.calls import ANSWER_S, Calls, Document, is_segment, parse, prefer, read_events, segment, target
 from garbi.base.errors import InvalidField
 from garbi.base.http import HttpTransport, Transport
+from garbi.base.resumption import BlocksFrom, Resumption
 
 DEFAULT_URL = "http://127.0.0.1:8081"
 SILENCE_S = 60.0
@@ -49,10 +50,13 @@ class HyperClient:
         return self._calls.document("GET", "/hyper/health")
 
     def events(self, after: int | None = None, **filters: str) -> Iterator[Document]:
-        """Every event from now on, or after the one numbered `after`, until the host ends the stream."""
+        """Every event from now on, or after the one numbered `after`, until the host ends the stream.
+
+        The stream has begun when this returns: nothing that happens from then on is missed.
+        """
         headers = {} if after is None else {"Last-Event-ID": str(after)}
         answer = self._calls.send("GET", target("/hyper/events", filters), headers=headers, timeout_s=SILENCE_S)
-        yield from read_events(answer.chunks)
+        return read_events(answer.chunks)
 
 
 class MachineCalls:
@@ -109,18 +113,56 @@ class ImageCalls:
         """One image; raises NotFound."""
         return self._calls.document("GET", _image(name))
 
-    def add(self, name: str, type: str, content: Iterable[bytes], size: int, sha256: str | None = None) -> Document:
-        """Send `size` bytes of content in; raises InvalidField, ImageRejected, DigestMismatch, AlreadyExists, NoSpace."""
-        if not is_segment(name):
-            raise InvalidField("name", f"name {name[:80]!r} is not allowed: it begins and ends with a letter or digit")
-        query = {"type": type} | ({} if sha256 is None else {"sha256": sha256})
+    def add(
+        self,
+        name: str,
+        type: str,
+        content: Iterable[bytes] | BlocksFrom,
+        size: int,
+        sha256: str | None = None,
+        cached: bool = False,
+    ) -> Document:
+        """Send `size` bytes of content in; the host may give `cached` content up when it needs the space.
+
+        `content` is the blocks or, where `sha256` is given too, a function that gives the blocks from an offset on: then it
+        goes on after a broken connection, and after an earlier call that did not end. Raises InvalidField, ImageRejected,
+        DigestMismatch, AlreadyExists, NoSpace.
+        """
+        path = _sent_image(name)
+        query = {"type": type} | _given(sha256=sha256, cached="true" if cached else None)
+        if callable(content) and sha256 is not None:
+            image = Resumption(self._calls, target(path, query), size).send(content)
+            return image if image is not None else self.get(name)
+        blocks = content(0) if callable(content) else content
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        answer = self._calls.send("PUT", target(_image(name), query), content, headers, UPLOAD_S)
+        return parse(self._calls.send("PUT", target(path, query), blocks, headers, UPLOAD_S).read())
+
+    def offset(self, name: str, sha256: str) -> int:
+        """How many bytes of that content have arrived."""
+        return Resumption(self._calls, target(_image(name), {"sha256": sha256}), 0).look()[0]
+
+    def take(self, name: str, type: str, sha256: str, size: int) -> Document:
+        """Have the host take the content from its image share, without sending any.
+
+        Raises ShareUnavailable, DigestMismatch, ImageRejected, AlreadyExists, NoSpace.
+        """
+        query = {"type": type, "sha256": sha256, "size": str(size), "from": "share"}
+        answer = self._calls.send("PUT", target(_sent_image(name), query), timeout_s=UPLOAD_S)
         return parse(answer.read())
 
     def remove(self, name: str) -> None:
         """Remove an image; raises NotFound, ImageInUse."""
         self._calls.send("DELETE", _image(name)).read()
+
+
+def _sent_image(name: str) -> str:
+    if not is_segment(name):
+        raise InvalidField("name", f"name {name[:80]!r} is not allowed: it begins and ends with a letter or digit")
+    return _image(name)
+
+
+def _given(**query: str | None) -> dict[str, str]:
+    return {name: value for name, value in query.items() if value is not None}
 
 
 def _machine(id: str) -> str:

@@ -167,6 +167,8 @@ class Image(BaseModel):
                 "sha256": _MACHINE_EXAMPLE["image_sha256"],
                 "state": "active",
                 "created_at": _MACHINE_EXAMPLE["created_at"],
+                "cached": False,
+                "used_at": _MACHINE_EXAMPLE["created_at"],
             }
         )
     )
@@ -178,6 +180,8 @@ class Image(BaseModel):
     sha256: str
     state: Literal["queued", "uploading", "active", "failed"]
     created_at: Moment
+    cached: bool = Field(description="it can be fetched again: it is given up when its space is needed")
+    used_at: Moment = Field(description="when a machine was last made from it, or it was added")
 
 
 class Driver(BaseModel):

@@ -116,7 +116,9 @@ def _upload(client: HyperClient, name: str, file: Path, kind: str) -> None:
         size = file.stat().st_size
         image = _present(client, name, kind, digest)
         if image is None:
-            image = client.images.add(name, kind, sent(_blocks(file), size, name), size, digest)
+            image = client.images.add(
+                name, kind, lambda done: sent(_blocks(file, done), size, name, done), size, digest
+            )
     except OSError as error:
         raise FinalError(f"{file} cannot be read: {error.strerror}") from error
     say(f"{image['name']} is here ({image['type']}, {size_text(image['size'])})" if on_terminal() else image["name"])
@@ -133,8 +135,9 @@ def _present(client: HyperClient, name: str, kind: str, digest: str) -> Document
     return image
 
 
-def _blocks(file: Path) -> Iterator[bytes]:
+def _blocks(file: Path, offset: int) -> Iterator[bytes]:
     with file.open("rb") as content:
+        content.seek(offset)
         while block := content.read(BLOCK):
             yield block
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -19,9 +20,14 @@ from garbi.base.errors import (
     MalformedRequest,
     NoSpace,
     NotFound,
+    OffsetMismatch,
+    ShareUnavailable,
     UnknownFilter,
+    UnsupportedMedia,
 )
 from garbi.base.names import check_image_name
+from garbi.content.blobs import check_sha256
+from garbi.hyper.images.library import Part
 from garbi.hyper.model.image import Image, ImageType
 from garbi.hyper.model.query import IMAGE_FILTERS
 from garbi.hyper.rest.state import AgentOf, Server
@@ -29,8 +35,38 @@ from garbi.hyper_api import schemas
 from garbi.web.content import BodyReader, Digest, content_body, declared_size
 from garbi.web.listing import link_next, parameters, read_list, select, takes
 from garbi.web.problems import documented
+from garbi.web.resumption import PARTIAL, UploadComplete, UploadOffset, describe_progress, require_partial
+
+KEPT = "what came of it is kept: HEAD says how much, PATCH goes on"
+SENT = (
+    MalformedRequest, UnknownFilter, AlreadyExists, ContentTooLarge, InvalidField, ImageRejected, DigestMismatch, NoSpace,
+    Busy,
+)  # fmt: skip
+HERE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It was here already, with the same content", "model": schemas.Image}
+}
 
 router = APIRouter(tags=["images"])
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a request says of the content that it brings."""
+
+    type: ImageType
+    sha256: str | None
+    cached: bool
+
+
+async def _upload(
+    digest: Digest,
+    type: Annotated[schemas.ImageFormat, Query(description="the format of the content, which must be it")],
+    cached: Annotated[bool, Query(description="it can be fetched again: give it up when space is needed")] = False,
+) -> Upload:
+    return Upload(ImageType(type), digest, cached)
+
+
+UploadOf = Annotated[Upload, Depends(_upload)]
 
 
 @router.get("/hyper/images", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(IMAGE_FILTERS))
@@ -48,40 +84,102 @@ def show_image(name: str, agent: AgentOf) -> schemas.Image:
     return describe(agent.images.get(name))
 
 
+@router.head(
+    "/hyper/images/{name}",
+    status_code=204,
+    response_class=Response,
+    dependencies=[Depends(takes("type", "sha256", "cached"))],
+    responses=documented(UnknownFilter, InvalidField),
+)
+def show_progress(
+    name: str, agent: AgentOf, sha256: Annotated[str, Query(description="the digest of the content, hexadecimal")]
+) -> Response:
+    """How much of that content is here, in `Upload-Offset`, and in `Upload-Complete` whether that is all."""
+    answer = Response(status_code=204)
+    describe_progress(answer, *agent.images.offset(name, sha256))
+    return answer
+
+
 @router.put(
     "/hyper/images/{name}",
     status_code=201,
-    dependencies=[Depends(takes("type", "sha256"))],
-    responses={
-        200: {"description": "It was here already, with the same content", "model": schemas.Image},
-        **documented(
-            MalformedRequest, UnknownFilter, AlreadyExists, ContentTooLarge, InvalidField, ImageRejected, DigestMismatch,
-            NoSpace, Busy,
-        ),
-    },
+    dependencies=[Depends(takes("type", "sha256", "cached", "from", "size"))],
+    responses={**HERE, **documented(*SENT, ShareUnavailable)},
     openapi_extra=content_body(),
-)  # fmt: skip
+)
 def add_image(
     name: str,
     request: Request,
     response: Response,
     server: Server,
-    digest: Digest,
-    type: Annotated[schemas.ImageFormat, Query(description="the format of the content, which must be it")],
+    upload: UploadOf,
+    source: Annotated[
+        Literal["share"] | None, Query(alias="from", description="take it from the image share, not from the body")
+    ] = None,
+    size: Annotated[int | None, Query(ge=1, description="bytes of the content on the share")] = None,
 ) -> schemas.Image:
-    """Add an image from the body, which streams to the disk; the same content under the same name changes nothing."""
+    """Add an image from the body, which streams to the disk; the same content under the same name changes nothing.
+
+    With `from=share` the body is empty: the host takes the content of that `sha256` and `size` from its image share.
+    """
     check_image_name("name", name)
+    images = server.agent.images
     body = BodyReader(request, server)
-    present = {image.name: image for image in server.agent.images.list()}.get(name)
+    present = _present(server, name)
     with server.uploading():
         try:
-            image = server.agent.images.add(name, ImageType(type), body.blocks(), digest, declared_size(request))
+            if source is not None:
+                image = images.take(name, upload.type, *_known(upload, size))
+            else:
+                sent = declared_size(request)
+                image = images.add(name, upload.type, body.blocks(), upload.sha256, sent, upload.cached)
         except GarbiError:
             body.drain()
             raise
-    response.headers["Location"] = f"/hyper/images/{image.name}"
-    response.status_code = 200 if image == present else 201
-    return describe(image)
+    return _added(image, present, response)
+
+
+@router.patch(
+    "/hyper/images/{name}",
+    status_code=201,
+    dependencies=[Depends(takes("type", "sha256", "cached"))],
+    responses={
+        **HERE,
+        204: {"description": "It is kept, and more is to come; `Upload-Offset` says how much is here"},
+        **documented(*SENT, OffsetMismatch, UnsupportedMedia),
+    },
+    openapi_extra=content_body(PARTIAL),
+)
+def send_more(
+    name: str,
+    request: Request,
+    response: Response,
+    server: Server,
+    upload: UploadOf,
+    offset: Annotated[int, Depends(UploadOffset)],
+    complete: Annotated[bool, Depends(UploadComplete)],
+) -> schemas.Image:
+    """Go on sending content at `Upload-Offset`, which is where it ended; the last piece is complete. It needs a `sha256`."""
+    check_image_name("name", name)
+    require_partial(request)
+    sha256 = check_sha256(upload.sha256 or "")
+    body = BodyReader(request, server, KEPT)
+    present = _present(server, name)
+    length = declared_size(request)
+    part = Part(offset, body.blocks(), complete, offset + length if complete and length is not None else None)
+    with server.uploading():
+        try:
+            image = server.agent.images.append(name, upload.type, sha256, part, upload.cached)
+        except GarbiError:
+            body.drain()
+            raise
+    if image is None:
+        answer = Response(status_code=204)
+        describe_progress(answer, *server.agent.images.offset(name, sha256))
+        return answer  # type: ignore[return-value]  # FastAPI sends it as it is
+    body.drain()
+    describe_progress(response, image.size, True)
+    return _added(image, present, response)
 
 
 @router.delete(
@@ -97,6 +195,23 @@ def remove_image(name: str, agent: AgentOf) -> Response:
     return Response(status_code=204)
 
 
+def _known(upload: Upload, size: int | None) -> tuple[str, int]:
+    """The digest and the size without which nothing is taken from a share."""
+    if size is None:
+        raise InvalidField("size", "size is missing: what is taken from a share must have a known size")
+    return check_sha256(upload.sha256 or ""), size
+
+
+def _present(server: Server, name: str) -> Image | None:
+    return {image.name: image for image in server.agent.images.list()}.get(name)
+
+
+def _added(image: Image, present: Image | None, response: Response) -> schemas.Image:
+    response.headers["Location"] = f"/hyper/images/{image.name}"
+    response.status_code = 200 if image == present else 201
+    return describe(image)
+
+
 def describe(image: Image) -> schemas.Image:
     """An image as it travels."""
     return schemas.Image(
@@ -107,4 +222,6 @@ def describe(image: Image) -> schemas.Image:
         sha256=image.sha256,
         state=image.state.value,
         created_at=to_wire(image.created_at),
+        cached=image.cached,
+        used_at=to_wire(image.used_at),
     )
