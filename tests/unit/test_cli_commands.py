@@ -88,7 +88,7 @@ def test_an_address_that_others_reach_is_told_from_one_that_they_do_not(host: st
         (["images"], 2, "Usage"),
         (["images", "add", "x", "/nonexistent/file"], 1, "cannot be read"),
         (["images", "build", "huge"], 2, "tiny"),
-        (["serve", "--host", "0.0.0.0"], 1, "authentication"),
+        (["serve", "--host", "0.0.0.0"], 1, "in the clear"),
         (["serve", "--port", "70000"], 2, "65535"),
         (["--url", "nonsense", "list"], 1, "http://host:port"),
         (["--url", "ftp://x", "list"], 1, "http://host:port"),
