@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from garbi.hyper_api import schemas as host
-from garbi.hyper_api.schemas import FailurePolicy, MachineState, MachineWish, Moment, PublishedPort
+from garbi.hyper_api.schemas import FailurePolicy, ImageFormat, MachineState, MachineWish, Moment, PublishedPort
 from garbi.iaas_api.requests import Strategy, examples
 
 NodeState = Literal["adding", "ready", "draining", "unreachable", "unavailable", "failed", "removing"]
@@ -96,7 +96,12 @@ class Node(BaseModel):
             "versions": {"garbi": "0.1.0", "python": "3.11.2"},
             "labels": {"rack": "a"},
             "provision": True,
-            "ssh": {"user": "root", "port": 22, "key_file": None, "host_key": None},
+            "ssh": {
+                "user": "root",
+                "port": 22,
+                "key_file": "/root/.ssh/id_ed25519",
+                "host_key": "SHA256:EpE9sDkRnvoVzTEdTLCE2BpO2bbm5QtQCd3RXlTMFnM",
+            },
             "operation": _OPERATION,
             "seen_at": _UPDATED,
             "created_at": _CREATED,
@@ -127,7 +132,7 @@ class Node(BaseModel):
     updated_at: Moment
 
 
-class Image(host.Image):
+class Image(BaseModel):
     """Immutable content that machines start from; the name points to a digest."""
 
     model_config = examples(
@@ -143,7 +148,14 @@ class Image(host.Image):
         }
     )
 
+    name: str
+    type: ImageFormat
+    size: int = Field(description="bytes of the content")
+    virtual_size: int = Field(description="bytes that it unfolds to, for a disk")
+    sha256: str
+    state: Literal["queued", "uploading", "active", "failed"]
     reason: str = Field(description="why it failed")
+    created_at: Moment
 
 
 class Machine(BaseModel):
@@ -164,7 +176,7 @@ class Machine(BaseModel):
             "address": "172.30.1.2",
             "labels": {"team": "blue"},
             "require": {},
-            "apart": None,
+            "apart": "team",
             "full_copy": False,
             "state": "running",
             "wish": "running",
@@ -215,7 +227,7 @@ class Verdict(BaseModel):
     fits: bool
     filter: str
     reason: str
-    score: float | None
+    score: float | None = Field(None, description="the lowest wins; none for a node that was refused")
 
 
 class Explanation(BaseModel):
@@ -247,15 +259,21 @@ class Operation(BaseModel):
             "id": _OPERATION,
             "kind": "node-add",
             "target": "n1",
-            "state": "running",
+            "state": "failed",
             "step": 3,
             "steps": 12,
             "progress": 0.25,
             "message": "install packages",
-            "error": None,
+            "error": {
+                "type": "urn:garbi:error:provisioning-failed",
+                "title": "Provisioning failed",
+                "status": 502,
+                "detail": "no space left on device",
+                "code": "provisioning-failed",
+            },
             "created_at": _CREATED,
             "updated_at": _UPDATED,
-            "finished_at": None,
+            "finished_at": _UPDATED,
         }
     )
 

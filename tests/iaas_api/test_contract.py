@@ -1,0 +1,169 @@
+"""The contract as a document: what is recorded is what is served, and what is served keeps to it under generated requests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from pydantic import BaseModel
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+from tests.iaas_api.conftest import LIMIT_S, SPEC, Cloud
+
+from garbi.base.problem import TYPE_PREFIX, error_classes
+from garbi.hyper_api import schemas as host_schemas
+from garbi.hyper_api import vocabulary
+from garbi.iaas.model import event, machine, node, operation, query
+from garbi.iaas.rest.app import assemble
+from garbi.iaas.rest.openapi import record
+from garbi.iaas_api import requests, schemas
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = assemble().openapi()
+OPERATIONS = [(path, method, each) for path, item in DOCUMENT["paths"].items() for method, each in item.items()]
+NAMES = [f"{method.upper()} {path}" for path, method, _ in OPERATIONS]
+
+
+def test_the_recorded_contract_is_the_one_that_is_served() -> None:
+    recorded = (ROOT / "docs/openapi-iaas.json").read_text()
+    assert recorded == record(), "renew it: python -m garbi.iaas.rest.openapi > docs/openapi-iaas.json"
+
+
+def test_every_path_of_the_contract_is_served() -> None:
+    expected = {
+        *("GET /iaas/nodes", "GET /iaas/nodes/{name}", "POST /iaas/nodes", "DELETE /iaas/nodes/{name}"),
+        *("GET /iaas/images", "GET /iaas/images/{name}", "POST /iaas/images", "PUT /iaas/images/{name}/file"),
+        *("DELETE /iaas/images/{name}", "GET /iaas/machines", "GET /iaas/machines/{id}", "POST /iaas/machines"),
+        *("PUT /iaas/machines/{id}", "DELETE /iaas/machines/{id}", "POST /iaas/machines/explain"),
+        *("GET /iaas/operations/{id}", "GET /iaas/events", "GET /iaas/audit", "GET /metrics"),
+    }
+    assert expected <= set(NAMES)
+
+
+@pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS, ids=NAMES)
+def test_every_operation_explains_itself_and_its_errors(path: str, method: str, operation: dict[str, Any]) -> None:
+    assert operation["description"].endswith(".")
+    for status, response in operation["responses"].items():
+        if status < "400" or "/Health" in json.dumps(response):
+            continue
+        examples = response["content"]["application/problem+json"]["examples"]
+        for code, example in examples.items():
+            assert example["value"]["code"] == code
+            assert str(error_classes()[code].status) == status
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["schemas"]))
+def test_every_example_is_what_its_schema_says(name: str) -> None:
+    model = next(getattr(where, name) for where in (schemas, requests, host_schemas) if hasattr(where, name))
+    assert issubclass(model, BaseModel)
+    for example in DOCUMENT["components"]["schemas"][name].get("examples", []):
+        model.model_validate(example)
+
+
+def test_the_page_names_every_path_and_no_other() -> None:
+    page = (ROOT / "docs/rest-iaas.md").read_text()
+    named = set(re.findall(r"^\| (GET|POST|PUT|PATCH|HEAD|DELETE) \| `([^`]+)` \|", page, re.MULTILINE))
+    assert {f"{method} {path}" for method, path in named} == set(NAMES)
+
+
+def test_the_pages_name_every_header_that_is_read() -> None:
+    page = ((ROOT / "docs/rest-iaas.md").read_text() + (ROOT / "docs/rest.md").read_text()).lower()
+    headers = {
+        parameter["name"]
+        for *_, each in OPERATIONS
+        for parameter in each.get("parameters", [])
+        if parameter["in"] == "header"
+    }
+    assert {"prefer", "idempotency-key", "last-event-id", "if-none-match", "upload-offset"} <= headers
+    assert [header for header in headers if f"`{header}" not in page] == []
+
+
+def literals(model: type[BaseModel], field: str) -> set[str]:
+    definition = model.model_json_schema()["properties"][field]
+    found = definition.get("anyOf", [definition])[0]
+    return set(found.get("enum") or [found["const"]])
+
+
+def test_the_schemas_and_the_model_have_the_same_words() -> None:
+    assert literals(schemas.Node, "state") == set(node.NodeState)
+    assert literals(schemas.Machine, "state") == set(vocabulary.State)
+    assert literals(schemas.Machine, "wish") == set(vocabulary.Wish)
+    assert literals(schemas.Machine, "on_node_failure") == set(vocabulary.NodeFailurePolicy)
+    assert literals(requests.MachineRequest, "strategy") == set(machine.Strategy)
+    assert literals(schemas.Image, "type") == set(vocabulary.ImageType)
+    assert literals(schemas.Image, "state") == set(vocabulary.ImageState)
+    assert literals(schemas.Operation, "state") == set(operation.OperationState)
+    assert literals(schemas.Operation, "kind") == set(operation.OperationKind)
+    assert literals(schemas.Event, "subject") == set(event.Subject)
+
+
+def test_what_is_not_asked_for_is_as_the_model_has_it() -> None:
+    spec, asked = machine.MachineSpec(image="x"), requests.MachineRequest(image="x")
+    assert (asked.mem, asked.cpus, asked.disk, asked.state) == (spec.mem, spec.cpus, spec.disk, spec.wish)
+    ssh, given_ssh = node.Ssh(), requests.NodeRequest(name="n1", address="h:1").ssh
+    assert (given_ssh.user, given_ssh.port, given_ssh.key_file) == (ssh.user, ssh.port, ssh.key_file)
+
+
+def test_every_filter_is_a_field_of_what_it_filters() -> None:
+    assert set(query.NODE_FILTERS) <= schemas.Node.model_fields.keys()
+    assert set(query.IMAGE_FILTERS) <= schemas.Image.model_fields.keys()
+    assert set(query.MACHINE_FILTERS) <= schemas.Machine.model_fields.keys()
+    assert set(query.OPERATION_FILTERS) <= schemas.Operation.model_fields.keys()
+
+
+CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    not_a_server_error,
+]
+
+
+def generated() -> Iterator[Any]:
+    """Every operation that ends, with right requests; where a field can be wrong, also with wrong ones."""
+    for path, method, each in OPERATIONS:
+        fields = [one for one in each.get("parameters", []) if one["in"] == "query"]
+        modes = list(GenerationMode) if fields or "requestBody" in each else [GenerationMode.POSITIVE]
+        for mode in modes if path != "/iaas/events" else []:
+            yield pytest.param(path, method, mode, id=f"{method} {path} {mode.value}")
+
+
+@pytest.mark.parametrize(("path", "method", "mode"), list(generated()))
+def test_generated_requests_are_answered_as_the_contract_says(
+    busy_cloud: Cloud, path: str, method: str, mode: GenerationMode
+) -> None:
+    """Every answer is documented and of its schema, never an internal error; nothing wrong is accepted."""
+    address = f"{busy_cloud.url}/openapi.json"
+    operation = schemathesis.openapi.from_url(address, headers=busy_cloud.identity)[path][method.upper()]
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    def answer_generated(case: schemathesis.Case) -> None:
+        if isinstance(case.body, dict) and isinstance(case.body.get("image"), str):
+            case.body["type"] = "fake"
+        if isinstance(case.body, dict) and isinstance(case.body.get("address"), str):
+            case.body["provision"] = False
+        response = case.call(headers={**busy_cloud.identity, "Prefer": "wait=1"}, timeout=LIMIT_S)
+        case.validate_response(response, checks=CHECKS)
+        if response.status_code >= 400 and method != "head":
+            problem = response.json()
+            assert problem["type"] == TYPE_PREFIX + problem["code"]
+            assert problem["status"] == response.status_code == error_classes()[problem["code"]].status
+
+    answer_generated()
+
+
+@pytest.fixture(scope="module")
+def busy_cloud(still_cloud: Cloud) -> Cloud:
+    """A cloud that has something to answer about."""
+    still_cloud.client.machines.add({**SPEC, "id": "a"})
+    still_cloud.client.images.add("a", "raw", [b"\0" * 512], 512)
+    return still_cloud
