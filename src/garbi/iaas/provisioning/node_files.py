@@ -26,12 +26,13 @@ def environment(target: Target, address: str) -> str:
     return "".join(f"{name}={_value(name, value)}\n" for name, value in values.items())
 
 
-def share_environment(share: Share | None, mounted: bool) -> str:
+def share_environment(share: Share | None, image_use: str, mounted: bool) -> str:
     """What the agents of a host are told of the image share."""
     if share is None:
         return ""
     place = MOUNT_POINT if mounted else f"nfs://{_bracketed(share.server)}{share.path}"
-    return f"GARBI_HYPER_IMAGE_SHARE={_value('image_share', place)}\n"
+    values = {"GARBI_HYPER_IMAGE_SHARE": place, "GARBI_HYPER_IMAGE_USE": image_use}
+    return "".join(f"{name}={_value(name, value)}\n" for name, value in values.items())
 
 
 def mount_unit(share: Share) -> str:

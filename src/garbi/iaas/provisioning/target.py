@@ -25,22 +25,21 @@ SHARE_PATH = re.compile(r"/[A-Za-z0-9._/-]{0,512}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Where the controller's images can be read over NFS; `mount` when the host's kernel shall mount it."""
+    """Where the controller's images can be read over NFS."""
 
     server: str
     path: str
-    mount: bool
 
     @classmethod
     def parse(cls, text: str) -> Share | None:
-        """Read `server:/path` (mounted) or `nfs://server/path` (read by programs); None when empty. Raises InvalidField."""
+        """Read `nfs://server/path` or `server:/path`; None when empty. Raises InvalidField."""
         if not text:
             return None
-        mount = not text.startswith("nfs://")
-        server, slash, path = text.partition(":/") if mount else text.removeprefix("nfs://").partition("/")
-        share = cls(server.strip("[]"), "/" + path, mount)
+        is_url = text.startswith("nfs://")
+        server, slash, path = text.removeprefix("nfs://").partition("/") if is_url else text.partition(":/")
+        share = cls(server.strip("[]"), "/" + path)
         if not slash or not is_host(share.server) or not SHARE_PATH.match(share.path) or ".." in share.path.split("/"):
-            shape = "server:/path or nfs://server/path"
+            shape = "nfs://server/export/path"
             raise InvalidField("image_share", f"image_share {text[:80]!r} is not allowed: it looks like {shape}", shape)
         return share
 

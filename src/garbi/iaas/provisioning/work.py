@@ -39,7 +39,6 @@ def add(target: Target, on_progress: OnProgress, cancelled: threading.Event, dat
             "garbi_archive": str(wheels.archive),
             "garbi_files": str(INSIDE / "node"),
             "garbi_share": share is not None,
-            "garbi_mount": share is not None and share.mount,
         }
         return course.play(ADD, host, directory, variables, [wheels.archive])
 
@@ -55,8 +54,8 @@ def _write_node_files(directory: Path, target: Target, address: str, share: Shar
     written = {
         "token": f"{target.token}\n",
         "environment": node_files.environment(target, address),
-        "share-mounted": node_files.share_environment(share, mounted=True),
-        "share-read": node_files.share_environment(share, mounted=False),
+        "share-mounted": node_files.share_environment(share, target.image_use, mounted=True),
+        "share-read": node_files.share_environment(share, target.image_use, mounted=False),
         "mount-unit": "" if share is None else node_files.mount_unit(share),
     }
     for name, content in written.items():

@@ -20,6 +20,7 @@ forget_files() {
     fi
     rm -f "/etc/systemd/system/$unit" /etc/systemd/system/garbi-hyper@.service /etc/sysctl.d/60-garbi.conf
     systemctl daemon-reload
+    systemctl stop 'system-garbi\x2dhyper.slice' 2>/dev/null || true
     rm -rf /opt/garbi
     if [ -d /var/lib/garbi/share ]; then rmdir /var/lib/garbi/share; fi
     if [ -d /var/lib/garbi ]; then rmdir --ignore-fail-on-non-empty /var/lib/garbi; fi
@@ -50,11 +51,18 @@ needed_by() {
     fi
 }
 
+stop_units() {
+    [ -s "$going/packages" ] || return 0
+    xargs dpkg -L <"$going/packages" | sed -n 's#^.*/systemd/system/\([^/@]*\.\(service\|socket\|target\|timer\)\)$#\1#p' |
+        grep -v '^dbus' | sort -u >"$going/units"
+    xargs -r systemctl stop <"$going/units" 2>/dev/null || true
+    xargs -r systemctl reset-failed <"$going/units" 2>/dev/null || true
+    if grep -qx systemd-machined.service "$going/units"; then systemctl stop machine.slice; fi
+}
+
 # Docker and libvirt leave bridges and tables behind; where they go, these go, if they were not there before.
 remove_networks() {
     present 'docker\.io|libvirt-daemon' || return 0
-    systemctl stop docker.socket docker containerd 2>/dev/null || true
-    systemctl stop 'libvirtd*' 'virtlogd*' 'virtlockd*' 2>/dev/null || true
     pkill -F /run/libvirt/network/default.pid 2>/dev/null || true
     for link in docker0 virbr0; do
         if [ -e "/sys/class/net/$link" ] && ! was links "$link"; then ip link delete "$link"; fi
@@ -75,10 +83,12 @@ remove_packages() {
     for user in libvirt-qemu libvirt-dnsmasq dnsmasq swtpm tss polkitd messagebus _rpc statd; do
         if getent passwd "$user" >/dev/null && ! was users "$user"; then userdel "$user" >&2 || true; fi
     done
-    for group in libvirt libvirt-qemu libvirt-dnsmasq docker kvm swtpm tss polkitd messagebus; do
+    for group in libvirt libvirt-qemu libvirt-dnsmasq docker kvm rdma swtpm tss polkitd messagebus; do
         if getent group "$group" >/dev/null && ! was groups "$group"; then groupdel "$group" >&2 || true; fi
     done
-    for path in /etc/docker /etc/libvirt /etc/containerd /etc/dnsmasq.d /etc/qemu /etc/apparmor.d /etc/iptables \
+    if present 'docker\.io'; then rm -rf /run/docker /run/docker.sock /run/containerd; fi
+    if present libvirt-daemon; then rm -rf /run/libvirt; fi
+    for path in /etc/cni /etc/xml /etc/docker /etc/libvirt /etc/containerd /etc/dnsmasq.d /etc/qemu /etc/apparmor.d /etc/iptables \
         /opt/containerd /var/lib/docker /var/lib/containerd /var/lib/libvirt /var/lib/dnsmasq /var/cache/libvirt \
         /var/log/libvirt /var/log/swtpm /var/lib/swtpm-localca; do
         if [ -e "$path" ] && ! was paths "$path"; then rm -rf "$path"; fi
@@ -95,6 +105,7 @@ done
 forget_files
 if [ -e "$record/complete" ]; then
     choose_packages
+    stop_units
     remove_networks
     remove_packages
 fi
