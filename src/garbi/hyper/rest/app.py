@@ -58,7 +58,7 @@ def assemble() -> FastAPI:
 
 
 def _is_content(method: str, path: str) -> bool:
-    return method == "PUT" and path.startswith("/hyper/images/")
+    return method in ("PUT", "PATCH") and path.startswith("/hyper/images/")
 
 
 @asynccontextmanager
