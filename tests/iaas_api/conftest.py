@@ -154,9 +154,7 @@ StartCloud = Callable[..., Cloud]
 def cloud_in(place: Path, keep_alive_s: float = 15.0) -> Iterator[Cloud]:
     """A cloud without nodes below a directory."""
     with ExitStack() as stack:
-        controller = open_controller(
-            Settings(data_dir=place / "iaas", check_period_s=0.2, unreachable_after_s=2.0)
-        )
+        controller = open_controller(Settings(data_dir=place / "iaas", check_period_s=0.2, unreachable_after_s=2.0))
         stack.callback(controller.close)
         service = Service(controller, "127.0.0.1", 0, keep_alive_s)
         stack.enter_context(running(service))
