@@ -23,7 +23,7 @@ forget_files() {
     systemctl stop 'system-garbi\x2dhyper.slice' 2>/dev/null || true
     rm -rf /opt/garbi
     if [ -d /var/lib/garbi/share ]; then rmdir /var/lib/garbi/share; fi
-    if [ -d /var/lib/garbi ]; then rmdir --ignore-fail-on-non-empty /var/lib/garbi; fi
+    rmdir /var/lib/garbi 2>/dev/null || true
 }
 
 # What is ours and still there, or nothing when somebody else needs it.
