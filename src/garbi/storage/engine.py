@@ -11,6 +11,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from garbi.base.errors import InvalidField
 
 BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+WRITERS = 721464
+"""The advisory lock that a writer of PostgreSQL holds until its transaction has ended."""
 KINDS = ("sqlite", "postgresql")
 
 
@@ -32,7 +35,8 @@ def path_of(url: str) -> Path:
 def make_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S, quick: bool = False) -> Engine:
     """An engine whose transactions are whole, changes of the schema included; raises InvalidField for a useless URL.
 
-    In SQLite every commit is on the disk before it is answered; `quick` leaves the journal as it is, for one short use.
+    In SQLite every commit is on the disk before it is answered; `quick` leaves the journal as it is, for one short use. Errors
+    do not show the values of a statement: there are secrets among them.
     """
     try:
         kind = make_url(url).get_backend_name()
@@ -41,11 +45,12 @@ def make_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S, quick: bool = 
     if kind not in KINDS:
         rule = "sqlite:////path/of/a/file or postgresql://user:password@host/name"
         raise InvalidField("database", f"the database takes {rule}", allowed=rule)
-    return _sqlite_engine(url, busy_timeout_s, quick) if kind == "sqlite" else _postgresql_engine(url)
+    return _sqlite_engine(url, busy_timeout_s, quick) if kind == "sqlite" else _postgresql_engine(url, busy_timeout_s)
 
 
 def _sqlite_engine(url: str, busy_timeout_s: float, quick: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
+    connect_args = {"timeout": busy_timeout_s, "check_same_thread": False}
+    engine = create_engine(url, connect_args=connect_args, hide_parameters=True, pool_timeout=busy_timeout_s)
     pragmas = ("synchronous=FULL", "foreign_keys=ON", "cache_size=-1024")
 
     @event.listens_for(engine, "connect")
@@ -63,9 +68,38 @@ def _sqlite_engine(url: str, busy_timeout_s: float, quick: bool) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: str) -> Engine:
-    """READ COMMITTED, the default: what must not be is refused by constraints and conditional updates, not by luck."""
+def _postgresql_engine(url: str, busy_timeout_s: float) -> Engine:
+    """READ COMMITTED, the default: what must not be is refused by constraints and conditional updates, not by luck.
+
+    Writers come one after the other, as in SQLite: so numbers that are given to rows grow with the commits, none waits for
+    one that waits for it, and what a writer read is still true when it writes. A writer that falls silent in its transaction
+    is cut off, for all the others wait for it. Readers wait for nobody and see one moment.
+    """
+    limits = {
+        "lock_timeout": int(busy_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": int(2 * busy_timeout_s * 1000),
+    }
     try:
-        return create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=16)
+        engine = create_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=16,
+            pool_timeout=busy_timeout_s,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
+            },
+        )
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise InvalidField("database", "PostgreSQL needs the package psycopg: pip install 'garbi[iaas]'") from error
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("garbi_write")
+        if writes:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    return engine

@@ -25,6 +25,7 @@ from garbi.iaas.scheduler import Ask, Candidate, Explanation, place
 from garbi.iaas.settings import Settings
 from garbi.iaas.store import candidates, idempotency, machines, nodes, operations
 from garbi.iaas.store.database import Database, Transaction
+from garbi.storage.database import Undone
 
 ATTEMPTS = 10
 """How often a placement is tried whose node or port another was given first."""
@@ -107,7 +108,7 @@ class Placement:
             try:
                 with self._database.write() as transaction:
                     return work(transaction)
-            except (_LostRace, IntegrityError):
+            except (_LostRace, IntegrityError, Undone):
                 continue
         raise Busy(f"others were first {ATTEMPTS} times; ask again")
 

@@ -195,7 +195,9 @@ def check_empty(connection: Connection, name: str) -> None:
     if found:
         shown = ", ".join(found[:SHOWN_MACHINES]) + (", …" if len(found) > SHOWN_MACHINES else "")
         raise Conflict(
-            f"{len(found)} machines are on node {name}: {shown}", machines=[*found[:SHOWN_MACHINES]], count=len(found)
+            f"machines are on node {name}, {len(found)} of them: {shown}",
+            machines=[*found[:SHOWN_MACHINES]],
+            count=len(found),
         )
 
 
@@ -231,7 +233,7 @@ def _write(transaction: Transaction, node: Node) -> None:
         raise AlreadyExists(f"another node is at {node.address} already", field="host") from error
 
 
-def _update(transaction: Transaction, name: str, *conditions: ColumnElement[bool], **values: Any) -> bool:
+def _update(transaction: Transaction, name: str, /, *conditions: ColumnElement[bool], **values: Any) -> bool:
     statement = update(nodes).where(nodes.c.name == name, *conditions).values(**values)
     return transaction.connection.execute(statement).rowcount == 1
 
