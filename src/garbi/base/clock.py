@@ -29,7 +29,8 @@ class SystemClock:
 
 def to_wire(moment: datetime) -> str:
     """ISO 8601 in UTC with microseconds and a Z, which sorts as text."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_wire(text: str) -> datetime:
