@@ -143,15 +143,15 @@ def add_node(
         spec["overcommit"] = overcommit
     if label:
         spec["labels"] = dict(read_pair(text, "--label") for text in label)
+    ssh = _ssh(chosen)
+    if ssh and no_provision:
+        raise click.UsageError("--no-provision and the options about SSH exclude each other")
     if no_provision:
         spec |= {"provision": False, **_node_token(address, token_file)}
     elif token_file is not None:
         raise click.BadParameter(
             "only goes with --no-provision: else the node is given a token", param_hint="--token-file"
         )
-    ssh = _ssh(chosen)
-    if ssh and no_provision:
-        raise click.UsageError("--no-provision and the options about SSH exclude each other")
     if ssh:
         spec["ssh"] = ssh
     client = connect(context)
