@@ -11,7 +11,7 @@ from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.machine import Machine, State
 from garbi.hyper.model.query import MachineQuery
-from garbi.hyper.store import machines
+from garbi.hyper.store import machines, meta
 from garbi.hyper.store.database import Database
 
 EXPECTED = {State.RUNNING: Condition.RUNNING, State.PAUSED: Condition.PAUSED, State.STOPPED: Condition.STOPPED}
@@ -47,8 +47,9 @@ class Audit:
                 yield Violation("I3", name, f"{used} reserved of {limit}")
 
     def _misplaced(self, rows: list[Machine]) -> Iterator[Violation]:
-        """Every machine at a daemon has a row, and every settled row has its machine."""
-        for name in self._drivers.names():
+        """Every machine at a daemon has a row, and every settled row has its machine. Unused drivers have neither."""
+        used = meta.used_drivers(self._database)
+        for name in (name for name in self._drivers.names() if name in used):
             mine = {row.id: row for row in rows if row.type == name}
             try:
                 driver = self._drivers.get(name)
