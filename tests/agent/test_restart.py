@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
 from tests.agent.conftest import OpenAgent, world_of
-from tests.agent.test_machines import SPEC, await_state, made, settled
+from tests.agent.test_machines import PATIENCE_S, SPEC, await_state, made, settled
+from tests.conformance.bench import eventually
 
 from garbi.base.errors import DataDirLocked
 from garbi.hyper.model.machine import State, Wish
@@ -41,6 +43,27 @@ def test_a_step_that_was_begun_is_finished(open_fake_agent: OpenAgent) -> None:
     first.close()
     second = open_fake_agent()
     assert settled(second, "m1").state is State.RUNNING
+
+
+def test_a_machine_that_was_asked_to_end_and_then_wished_to_run_runs_in_the_end(open_fake_agent: OpenAgent) -> None:
+    first = open_fake_agent({"stop_delay_s": "2"})
+    made(first)
+    world = world_of(first)
+    first.machines.wish("m1", Wish.STOPPED)
+    eventually("it was asked to end", lambda: world.machine("m1").ends_at is not None, PATIENCE_S)
+    first.machines.wish("m1", Wish.RUNNING)
+    first.close()
+    second = open_fake_agent({"stop_delay_s": "2"}, stop_deadline_s=PATIENCE_S)
+    assert settled(second, "m1").state is State.RUNNING
+    assert world.machine("m1").power_ons == 2
+
+
+def test_a_closed_agent_leaves_no_thread_behind(open_fake_agent: OpenAgent) -> None:
+    before = set(threading.enumerate())
+    agent = open_fake_agent()
+    made(agent)
+    agent.close()
+    assert set(threading.enumerate()) <= before
 
 
 def test_after_a_reboot_of_the_host_what_ran_runs_again(

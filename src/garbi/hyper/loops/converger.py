@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 SURE = (State.PENDING, State.REMOVING, State.FAILED)
 """States that a driver's silence does not change: nothing was begun, it goes on going, or the failure is what matters."""
 
+HALTING = MachineQuery({"state": State.STOPPING, "wish": Wish.RUNNING})
+"""Machines that the agent before this one may have asked to end, and that are to run again: their end is waited for."""
+
 SHORTEST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
@@ -94,6 +97,10 @@ class Converger:
         """Look at every machine once, then begin to work."""
         with self._database.write() as transaction:
             machines.wish_again_after_reboot(transaction, self._boot_id, self._clock.now())
+            halting = machines.search(transaction.connection, HALTING)
+        for machine in halting:
+            self._stops[machine.id] = _Stop(self._clock.monotonic() + self._settings.stop_deadline_s)
+            self._crews.add_later(machine.type, machine.id, self._settings.stop_deadline_s)
         self._resyncing.start()
 
     def wake(self, machine: Machine) -> None:
@@ -207,9 +214,7 @@ class Converger:
             if machine is None:
                 self._forget(machine_id)
                 return
-            if (
-                machine.type != type_name
-            ):  # the id is that of a later machine now, which is in the hands of its own crew
+            if machine.type != type_name:  # a later machine of that id, which is in the hands of its own crew
                 return
             try:
                 driver = self.watch(machine.type)
@@ -275,6 +280,7 @@ class Converger:
         if seen is not None and seen.condition is Condition.PAUSED:  # it has its ports, whoever had them led there
             driver.start(machine.id)
             return look_at(machine, driver)
+        self._stops.pop(machine.id, None)  # it was heard
         with self._publisher.starting(machine, driver):
             reach("machine.start.published")
             driver.start(machine.id)
@@ -294,8 +300,7 @@ class Converger:
     def _finish(self, machine: Machine, driver: Driver, decision: Decision) -> None:
         if not isinstance(decision, Settle):
             return
-        self._stops.pop(machine.id, None)
-        self._retries.pop(machine.id, None)
+        self._forget(machine.id)
         after = self._settled(machine, decision)
         self._publisher.arrange(after, driver)  # who is told that a machine stopped may rely on its ports
         after = self._save(machine, after)
