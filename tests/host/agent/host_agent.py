@@ -238,15 +238,18 @@ def page(port: int | PublishedPort, path: str = "/", address: str = "127.0.0.1",
         connection.close()
 
 
-def facts(port: int | PublishedPort, address: str = "127.0.0.1") -> dict[str, str]:
+def facts(port: int | PublishedPort, address: str = "127.0.0.1", timeout_s: float = 30.0) -> dict[str, str]:
     """What the machine behind a port says of itself; empty while it does not answer."""
-    return dict(line.split(" ", 1) for line in page(port, "/cgi-bin/info", address).splitlines() if " " in line)
+    said = page(port, "/cgi-bin/info", address, timeout_s)
+    return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
 
 
 def facts_when_up(port: int | PublishedPort) -> dict[str, str]:
     """The same, as soon as it answers."""
     found: dict[str, str] = {}
-    eventually("the page answers", lambda: found.update(facts(port)) or found)
+    eventually(
+        "the page answers", lambda: found.update(facts(port, timeout_s=3)) or found
+    )  # it is lost on a booting guest
     return found
 
 
