@@ -141,6 +141,9 @@ CHECKS = [
 ]
 
 
+schemathesis.serializer.alias("application/partial-upload", "application/octet-stream")
+
+
 def generated() -> Iterator[Any]:
     """Every operation that ends, with right requests; where a field can be wrong, also with wrong ones."""
     for path, method, each in OPERATIONS:
@@ -165,7 +168,7 @@ def test_generated_requests_are_answered_as_the_contract_says(
             case.body["type"] = "fake"
         response = case.call(headers={**busy_server.identity, "Prefer": "wait=5"}, timeout=LIMIT_S)
         case.validate_response(response, checks=CHECKS)
-        if response.status_code >= 400:
+        if response.status_code >= 400 and method != "head":
             problem = response.json()
             assert problem["type"] == TYPE_PREFIX + problem["code"]
             assert problem["status"] == response.status_code == error_classes()[problem["code"]].status

@@ -156,8 +156,8 @@ def send_more(
     response: Response,
     server: Server,
     upload: UploadOf,
-    offset: Annotated[int, Depends(UploadOffset)],
-    complete: Annotated[bool, Depends(UploadComplete)],
+    offset: UploadOffset,
+    complete: UploadComplete,
 ) -> schemas.Image:
     """Go on sending content at `Upload-Offset`, which is where it ended; the last piece is complete. It needs a `sha256`."""
     check_image_name("name", name)
