@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from garbi.base.errors import GarbiError
-from garbi.base.http import HttpTransport
+from garbi.base.http import Answer, HttpTransport, Request
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.model.node import Node
 
@@ -23,6 +23,17 @@ def speaking_to(name: str) -> Iterator[None]:
             error.detail = f"node {name}: {error.detail}"
             error.args = (error.detail,)
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Hasty:
+    """A transport that waits for an answer no longer than `limit_s` seconds."""
+
+    transport: HttpTransport
+    limit_s: float
+
+    def send(self, request: Request) -> Answer:
+        return self.transport.send(replace(request, timeout_s=min(request.timeout_s, self.limit_s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +52,17 @@ class NodeClients:
         self._kept = kept
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
-        self._streams: set[HttpTransport] = set()
+        self._streams: dict[HttpTransport, str] = {}
         self._closed = False
 
     def of(self, node: Node) -> HyperClient:
         """The client of a node at its present address."""
         return self._line(node).client
+
+    def prober_of(self, node: Node, limit_s: float) -> HyperClient:
+        """A client that waits for each answer of a node no longer than `limit_s` seconds."""
+        line = self._line(node)
+        return HyperClient(line.transport.url, _Hasty(line.transport, limit_s), line.token)
 
     @contextmanager
     def listening(self, node: Node) -> Iterator[HyperClient]:
@@ -54,7 +70,7 @@ class NodeClients:
         token = self._line(node).token
         transport = HttpTransport(_url(node), kept=1)
         with self._lock:
-            self._streams.add(transport)
+            self._streams[transport] = node.name
             closed = self._closed
         try:
             if closed:
@@ -62,15 +78,16 @@ class NodeClients:
             yield HyperClient(transport.url, transport, token)
         finally:
             with self._lock:
-                self._streams.discard(transport)
+                self._streams.pop(transport, None)
             transport.close()
 
     def forget(self, name: str) -> None:
-        """Read a node's secret anew the next time, over new connections."""
+        """End every answer of a node that is being read; the next time, read its secret anew."""
         with self._lock:
             line = self._lines.pop(name, None)
-        if line is not None:
-            line.transport.close()
+            transports = [transport for transport, node in self._streams.items() if node == name]
+        for transport in [*transports, *([line.transport] if line is not None else [])]:
+            transport.close()
 
     def close(self) -> None:
         """End every answer that is being read, and every connection."""

@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
+from sqlalchemy import Connection
+
 from garbi.base.calls import Document
-from garbi.base.errors import GarbiError
-from garbi.hyper_api.vocabulary import Wish
+from garbi.base.clock import Clock, to_wire
+from garbi.base.errors import (
+    AbilityMissing,
+    AlreadyInState,
+    Conflict,
+    DriverFailed,
+    GarbiError,
+    NotFound,
+    ServerUnreachable,
+)
+from garbi.base.failpoints import reach
+from garbi.base.problem import from_problem
+from garbi.hyper_api.client import HyperClient
+from garbi.hyper_api.vocabulary import State, Wish
+from garbi.iaas.controller.placement import Placement
+from garbi.iaas.loops.converger import Converger
 from garbi.iaas.model.machine import Machine, MachineSpec
+from garbi.iaas.model.node import Node
+from garbi.iaas.model.operation import Operation, OperationKind, OperationState
+from garbi.iaas.monitor.verdict import TRUSTED
+from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.scheduler import Explanation
+from garbi.iaas.store import events, nodes, operations
+from garbi.iaas.store import machines as table
+from garbi.iaas.store.database import Database, Transaction
+from garbi.iaas.workflows.feed import EventFeed
+
+PAUSE = "pause"
+"""The ability of drivers that can pause machines, as nodes tell it."""
 
 
 class Machines:
     """The verbs of machines. Each writes the wish and returns at once; the nodes do the rest."""
+
+    def __init__(
+        self,
+        database: Database,
+        placement: Placement,
+        converger: Converger,
+        clients: NodeClients,
+        feed: EventFeed,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._placement = placement
+        self._converger = converger
+        self._clients = clients
+        self._feed = feed
+        self._clock = clock
 
     def add(self, spec: MachineSpec, idempotency_key: str | None = None) -> Machine:
         """Accept a new machine: it has its id, node, ports and reservation when this returns, and will be made.
@@ -20,48 +64,156 @@ class Machines:
         With `idempotency_key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
         UnknownType, AlreadyExists, PortTaken, NothingFits, NoSpace; nothing is kept of what was refused.
         """
-        raise NotImplementedError
+        machine = self._placement.accept(spec, idempotency_key)
+        reach("machine.add.recorded")
+        self._converger.wake(machine)
+        return machine
 
     def explain(self, spec: MachineSpec) -> Explanation:
         """Where a machine would be put, and each node's verdict; nothing is placed."""
-        raise NotImplementedError
+        return self._placement.explain(spec)
 
     def wish(self, machine_id: str, wish: Wish) -> Machine:
         """Wish a machine running, stopped or paused. A wish that is already being fulfilled changes nothing.
 
         Raises NotFound, AlreadyInState when it is so already, AbilityMissing, Conflict when it cannot be from here.
         """
-        raise NotImplementedError
+        with self._database.write() as transaction:
+            machine = self._get(transaction.connection, machine_id)
+            if machine.wish is wish and not machine.settled:
+                return machine
+            node = nodes.find(transaction.connection, machine.node) if machine.node is not None else None
+            _check_wish(machine, wish, node)
+            machine = self._save_wish(transaction, machine, wish, OperationKind.MACHINE_WISH)
+        reach("machine.wish.recorded")
+        self._converger.wake(machine)
+        return machine
 
     def remove(self, machine_id: str) -> Machine:
         """Wish a machine away, whatever it is doing. Raises NotFound when it is gone."""
-        raise NotImplementedError
+        with self._database.write() as transaction:
+            machine = self._get(transaction.connection, machine_id)
+            if machine.wish is not Wish.REMOVED or machine.settled:
+                machine = self._save_wish(transaction, machine, Wish.REMOVED, OperationKind.MACHINE_REMOVE)
+        reach("machine.wish.recorded")
+        self._converger.wake(machine)
+        return machine
 
     def withdraw(self, machine_id: str) -> GarbiError | None:
         """Forget a machine that its node refused; return the refusal, for the one who waited. None when there was none."""
-        raise NotImplementedError
+        with self._database.write() as transaction:
+            machine = table.find(transaction.connection, machine_id)
+            if machine is None or not machine.refused or not machine.settled:
+                return None
+            operation = operations.find(transaction.connection, machine.operation or "")
+            table.delete(transaction, machine, events.CONTROLLER, machine.reason, self._clock.now())
+        if operation is None or operation.error is None:
+            return DriverFailed(machine.reason, node=machine.node)
+        document = dict(operation.error)
+        return from_problem(document, int(document.get("status", 500)))
 
     def get(self, machine_id: str) -> Machine:
         """The machine with that id; raises NotFound, which says when it was removed if it was."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            return self._get(connection, machine_id)
 
     def list(
         self, filters: Mapping[str, str] | None = None, limit: int | None = None, marker: str | None = None
     ) -> list[Machine]:
         """The machines whose fields equal the filters, the oldest first; raises UnknownFilter."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            return table.search(connection, filters, limit, marker)
 
     def wait_settled(self, machine_id: str, timeout_s: float) -> Machine | None:
         """Wait until its node has done what was last wished of a machine; return it, or None when it is gone.
 
         After `timeout_s` seconds return it as it is.
         """
-        raise NotImplementedError
+        deadline = self._clock.monotonic() + timeout_s
+        with self._feed.signal_of(machine_id) as changed:
+            while True:
+                changed.clear()
+                with self._database.read() as connection:
+                    machine = table.find(connection, machine_id)
+                left = deadline - self._clock.monotonic()
+                if machine is None or machine.settled or left <= 0:
+                    return machine
+                changed.wait(left)
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
         """The last `limit` bytes of a machine's console; raises NotFound, AbilityMissing, ServerUnreachable."""
-        raise NotImplementedError
+        machine, client = self._on_node(machine_id)
+        with speaking_to(machine.node or ""):
+            return client.machines.log(machine.id, limit).encode()
 
     def figures(self, machine_id: str) -> Document:
         """Live figures of a running machine, as its node tells them; raises NotFound, AbilityMissing, Conflict."""
-        raise NotImplementedError
+        machine, client = self._on_node(machine_id)
+        with speaking_to(machine.node or ""):
+            return client.machines.figures(machine.id)
+
+    # Helpers in the order in which they are called
+
+    def _get(self, connection: Connection, machine_id: str) -> Machine:
+        machine = table.find(connection, machine_id)
+        if machine is not None:
+            return machine
+        removal = table.removal_of(connection, machine_id)
+        if removal is not None:
+            raise NotFound(
+                f"machine {machine_id} was removed at {removal.at:%Y-%m-%d %H:%M:%S} UTC",
+                removed_at=to_wire(removal.at),
+            )
+        raise NotFound(f"no machine has the id {machine_id[:80]!r}")
+
+    def _save_wish(self, transaction: Transaction, machine: Machine, wish: Wish, kind: OperationKind) -> Machine:
+        """Write the wish and the operation that follows it, in place of the one that the machine was in."""
+        now = self._clock.now()
+        if machine.operation is not None:
+            done = OperationState.DONE
+            operations.finish(transaction, machine.operation, done, now, message=f"given up: it was wished {wish}")
+        operation = Operation(
+            id=secrets.token_hex(16),
+            kind=kind,
+            target=machine.id,
+            state=OperationState.RUNNING,
+            step=1,
+            steps=1,
+            progress=0.0,
+            message=f"machine {machine.id} is to be {wish}",
+            error=None,
+            created_at=now,
+            updated_at=now,
+            finished_at=None,
+        )
+        operations.insert(transaction, operation)
+        return table.save_wish(transaction, machine, wish, now, operation.id)
+
+    def _on_node(self, machine_id: str) -> tuple[Machine, HyperClient]:
+        """The machine, and the client of its node; raises when the node cannot say anything about it."""
+        with self._database.read() as connection:
+            machine = self._get(connection, machine_id)
+            node = nodes.find(connection, machine.node) if machine.node is not None else None
+        if node is None or machine.told_generation == 0:
+            raise Conflict(f"machine {machine_id} was not made yet: it is {machine.state}")
+        if node.state not in TRUSTED:
+            raise ServerUnreachable(f"node {node.name} is {node.state}: {node.reason}", node=node.name)
+        return machine, self._clients.of(node)
+
+
+def _check_wish(machine: Machine, wish: Wish, node: Node | None) -> None:
+    if machine.wish is Wish.REMOVED:
+        raise Conflict(f"machine {machine.id} is being removed")
+    reached = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}[wish]
+    if machine.settled and machine.state is reached:
+        raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
+    if wish is Wish.PAUSED:
+        driver = next((each for each in node.drivers if each.name == machine.type), None) if node is not None else None
+        if driver is not None and PAUSE not in driver.abilities:
+            raise AbilityMissing(f"machines of type {machine.type} cannot be paused")
+        if machine.state is not State.RUNNING:
+            raise Conflict(f"machine {machine.id} is {machine.state}: only a running machine can be paused")
+        if not machine.settled:
+            raise Conflict(
+                f"machine {machine.id} is on its way to be {machine.wish}: it can be paused once it is there"
+            )

@@ -2,47 +2,325 @@
 
 from __future__ import annotations
 
+import ipaddress
+import secrets as random
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
 
-from garbi.iaas.model.node import Node, NodeSpec
+from sqlalchemy import Connection
+
+from garbi.base import places
+from garbi.base.clock import Clock
+from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, GarbiError, InvalidField, NotFound
+from garbi.base.failpoints import reach
+from garbi.base.filters import check_filters
+from garbi.base.names import check_name
+from garbi.base.problem import to_problem
+from garbi.base.token import FORM, TOKEN_FILE, new_secret, read_secret
+from garbi.iaas.loops.converger import Converger
+from garbi.iaas.loops.runner import OperationRunner
+from garbi.iaas.loops.watchers import Watchers
+from garbi.iaas.model.node import Amounts, Load, Node, NodeSpec, NodeState
+from garbi.iaas.model.operation import Operation, OperationKind, OperationState
+from garbi.iaas.model.query import NODE_FILTERS
+from garbi.iaas.provisioning import Target, check
+from garbi.iaas.store import events, machines, operations, secrets
+from garbi.iaas.store import nodes as table
+from garbi.iaas.store.database import Database, Transaction
+from garbi.iaas.workflows.remove_node import FORGOTTEN
+
+OUT_OF_REACH = (NodeState.UNAVAILABLE, NodeState.FAILED)
+"""The states of nodes that are removed, with force, without their hosts."""
 
 
 class Nodes:
     """The verbs of nodes. What takes time is an operation: it has begun when a verb returns, and the node names it."""
 
+    def __init__(
+        self,
+        database: Database,
+        runner: OperationRunner,
+        watchers: Watchers,
+        converger: Converger,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._watchers = watchers
+        self._converger = converger
+        self._clock = clock
+
     def add(self, spec: NodeSpec, token: str | None = None) -> Node:
         """Begin to make a host a node, or to try a failed one again at the same address.
 
-        `token` is that of the agent on a host that is not provisioned. Raises InvalidField, AlreadyExists.
+        `token` is that of the agent on a host that is not provisioned; for a host of ours it can be left out, if the agent's
+        own token file is where it usually is. Raises InvalidField, AlreadyExists, NoSpace.
         """
-        raise NotImplementedError
+        _check_spec(spec, token)
+        self._database.require_room()
+        with self._database.write() as transaction:
+            present = table.find(transaction.connection, spec.name)
+            if present is None:
+                node = _draft(spec, self._clock)
+                table.insert(transaction, node, node.created_at)
+            else:
+                node = self._again(transaction, present, spec)
+            secret = _secret(spec, token, secrets.get(transaction.connection, spec.name))
+            secrets.put(transaction, spec.name, secret)
+            node = self._begin(transaction, node, OperationKind.NODE_ADD)
+        reach("node.add.recorded")
+        self._runner.wake(node.name)
+        return node
 
     def get(self, name: str) -> Node:
         """The node of that name; raises NotFound."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            return self._fresh(_find(connection, name))
 
     def list(
         self, filters: Mapping[str, str] | None = None, limit: int | None = None, marker: str | None = None
     ) -> list[Node]:
         """The nodes whose fields equal the filters, by name; raises UnknownFilter."""
-        raise NotImplementedError
+        asked = filters or {}
+        check_filters(asked, NODE_FILTERS)
+        with self._database.read() as connection:
+            known = table.list(connection)
+        found = (
+            self._fresh(node)
+            for node in known
+            if (marker is None or node.name > marker)
+            and all(str(getattr(node, name)) == value for name, value in asked.items())
+        )
+        return [*islice(found, limit)]
 
     def remove(self, name: str, force: bool = False) -> Node:
-        """Begin to remove a node; with `force` its machines go first. Raises NotFound, Conflict, which names machines."""
-        raise NotImplementedError
+        """Begin to remove a node; with `force` its machines go first. Raises NotFound, Conflict, which names machines.
+
+        A node that is unavailable or failed is forgotten, with `force`, whatever its host says.
+        """
+        with self._database.write() as transaction:
+            node = _find(transaction.connection, name)
+            if node.state is NodeState.REMOVING:
+                return node
+            if not force:
+                table.check_empty(transaction.connection, name)
+            if node.state is NodeState.UNREACHABLE:
+                raise Conflict(
+                    f"node {name} does not answer: {node.reason}; if it is gone for good, say so with confirm-dead first"
+                )
+            forget = force and node.state in OUT_OF_REACH
+            if forget:
+                self._forget_machines(transaction, node)
+            interrupted = node.operation
+            table.set_state(
+                transaction,
+                name,
+                NodeState.REMOVING,
+                FORGOTTEN if forget else "",
+                self._clock.now(),
+                actor=events.USER,
+            )
+            node = self._begin(transaction, _find(transaction.connection, name), OperationKind.NODE_REMOVE)
+        reach("node.remove.recorded")
+        if interrupted is not None:
+            self._runner.cancel(interrupted)
+        self._runner.wake(name)
+        return node
 
     def drain(self, name: str) -> Node:
-        """Give a node nothing new, and begin to move or stop what is there; raises NotFound, Conflict."""
-        raise NotImplementedError
+        """Give a node nothing new, and begin to move or stop what is there; raises NotFound, AlreadyInState, Conflict."""
+        with self._database.write() as transaction:
+            node = _find(transaction.connection, name)
+            running = operations.find(transaction.connection, node.operation or "")
+            if node.draining and running is not None and running.state is OperationState.RUNNING:
+                return node
+            if node.state is NodeState.READY:
+                self._set_state(transaction, name, NodeState.DRAINING)
+            elif node.state is not NodeState.DRAINING:
+                raise Conflict(f"node {name} is {node.state}: only a ready node can be drained", state=node.state)
+            node = self._begin(transaction, _find(transaction.connection, name), OperationKind.NODE_DRAIN)
+        reach("node.drain.recorded")
+        self._runner.wake(name)
+        return self._fresh(node)
 
     def undrain(self, name: str) -> Node:
-        """Let a node take machines again; raises NotFound, Conflict."""
-        raise NotImplementedError
+        """Let a node take machines again; raises NotFound, AlreadyInState, Conflict."""
+        with self._database.write() as transaction:
+            node = _find(transaction.connection, name)
+            if node.state is NodeState.READY:
+                raise AlreadyInState(f"node {name} is ready already", state=node.state)
+            if node.state is NodeState.DRAINING:
+                self._set_state(transaction, name, NodeState.READY)
+            elif node.draining and node.state in (NodeState.UNREACHABLE, NodeState.UNAVAILABLE):
+                table.save(transaction, node, replace(node, draining=False, updated_at=self._clock.now()))
+            else:
+                raise Conflict(f"node {name} is {node.state}: it is not being drained", state=node.state)
+            interrupted, node = node.operation, _find(transaction.connection, name)
+        reach("node.undrain.recorded")
+        if interrupted is not None:
+            self._runner.cancel(interrupted)
+        return self._fresh(node)
 
     def confirm_dead(self, name: str) -> Node:
         """Take the operator's word that an unreachable node is dead: its machines failed. Raises NotFound, Conflict."""
-        raise NotImplementedError
+        now = self._clock.now()
+        with self._database.write() as transaction:
+            connection = transaction.connection
+            node = _find(connection, name)
+            if node.state is not NodeState.UNREACHABLE:
+                raise Conflict(f"node {name} is {node.state}: only an unreachable node can be said to be dead")
+            reason = f"an operator says that it is dead; {node.reason}"
+            table.set_state(transaction, name, NodeState.UNAVAILABLE, reason, now, actor=events.USER)
+            lost = Conflict(f"node {name} is dead", node=name)
+            for machine in machines.of_node(connection, name):
+                if machine.operation is not None:
+                    failed = OperationState.FAILED
+                    operations.finish(transaction, machine.operation, failed, now, error=to_problem(lost))
+            machines.mark_node_failed(transaction, name, lost.detail, now)
+            node = _find(connection, name)
+        reach("node.confirm-dead.recorded")
+        return self._fresh(node)
 
     def machines_on(self, name: str) -> int:
         """How many machines are on a node."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            return machines.count_on(connection).get(name, 0)
+
+    # Helpers in the order in which they are called
+
+    def _again(self, transaction: Transaction, present: Node, spec: NodeSpec) -> Node:
+        """A node that failed before, as it is wanted now."""
+        if present.state is not NodeState.FAILED:
+            raise AlreadyExists(f"a node called {spec.name} is here already: it is {present.state}", field="name")
+        if (present.host, present.port) != (spec.host, spec.port):
+            detail = f"node {spec.name} is at {present.address}: remove it before it is added at another address"
+            raise AlreadyExists(detail, field="address")
+        wanted = replace(
+            present,
+            provision=spec.provision,
+            ssh=spec.ssh,
+            labels=dict(spec.labels),
+            overcommit=spec.overcommit,
+            state=NodeState.ADDING,
+            reason="",
+            draining=False,
+            updated_at=self._clock.now(),
+        )
+        return table.save(transaction, present, wanted, actor=events.USER)
+
+    def _begin(self, transaction: Transaction, node: Node, kind: OperationKind) -> Node:
+        """Write an operation on a node, in place of the one that it was in."""
+        now = self._clock.now()
+        operation = Operation(
+            id=random.token_hex(16),
+            kind=kind,
+            target=node.name,
+            state=OperationState.RUNNING,
+            step=0,
+            steps=0,
+            progress=0.0,
+            message="waiting for its turn",
+            error=None,
+            created_at=now,
+            updated_at=now,
+            finished_at=None,
+        )
+        operations.insert(transaction, operation)
+        table.set_operation(transaction, node.name, operation.id, now)
+        return replace(node, operation=operation.id, updated_at=now)
+
+    def _set_state(self, transaction: Transaction, name: str, state: NodeState) -> None:
+        table.set_state(transaction, name, state, "", self._clock.now(), actor=events.USER)
+
+    def _fresh(self, node: Node) -> Node:
+        """The node with the moment at which it was last heard, which is not written down each time."""
+        report = self._watchers.report_of(node.name)
+        if report is None or report.seen_at is None or (node.seen_at is not None and node.seen_at > report.seen_at):
+            return node
+        return replace(node, seen_at=report.seen_at)
+
+    def _forget_machines(self, transaction: Transaction, node: Node) -> None:
+        now = self._clock.now()
+        for machine in machines.of_node(transaction.connection, node.name):
+            reason = f"forgotten with node {node.name}, which was {node.state}"
+            if machine.operation is not None:
+                gone = to_problem(Conflict(reason, node=node.name))
+                operations.finish(transaction, machine.operation, OperationState.FAILED, now, error=gone)
+            machines.delete(transaction, machine, events.USER, reason, now)
+
+
+def _find(connection: Connection, name: str) -> Node:
+    node = table.find(connection, name)
+    if node is None:
+        raise NotFound(f"no node is called {name[:80]!r}")
+    return node
+
+
+def _check_spec(spec: NodeSpec, token: str | None) -> None:
+    check_name("name", spec.name)
+    if token is not None and not FORM.match(token):
+        raise InvalidField("token", "token takes what the token file of the agent has: one line without spaces")
+    check(Target(spec.name, spec.host, spec.port, spec.ssh, token or ""))
+    for name in ("mem", "cpus", "disk"):
+        factor = getattr(spec.overcommit, name)
+        if not 0 < factor <= 1000:
+            raise InvalidField("overcommit", f"overcommit of {name} takes a number up to 1000, not {factor!r}")
+
+
+def _draft(spec: NodeSpec, clock: Clock) -> Node:
+    now = clock.now()
+    return Node(
+        name=spec.name,
+        host=spec.host,
+        port=spec.port,
+        provision=spec.provision,
+        ssh=spec.ssh,
+        labels=dict(spec.labels),
+        overcommit=spec.overcommit,
+        state=NodeState.ADDING,
+        reason="",
+        draining=False,
+        has=Amounts(),
+        limit=Amounts(),
+        reserved=Amounts(),
+        load=Load(),
+        architecture="",
+        drivers=(),
+        versions={},
+        cluster_id="",
+        boot_id="",
+        epoch=0,
+        operation=None,
+        seen_at=None,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _secret(spec: NodeSpec, token: str | None, kept: str | None) -> str:
+    """The secret of a node: a new one for a host that is set up, the agent's own for one that is not."""
+    if spec.provision:
+        return kept or new_secret()
+    found = token or (_local_secret() if _is_loopback(spec.host) else None) or kept
+    if found is None:
+        rule = "the content of the file `token` in the agent's data directory"
+        raise InvalidField("token", f"a host that is not provisioned needs the token of its agent: {rule}", rule)
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _local_secret() -> str | None:
+    """The token of the agent that works in the usual place of this host."""
+    try:
+        return read_secret(places.default_data_dir("hyper") / TOKEN_FILE)
+    except (OSError, GarbiError):
+        return None

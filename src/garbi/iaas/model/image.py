@@ -25,6 +25,10 @@ class Image:
     created_at: datetime
 
 
+CACHED_PREFIX = "sha256-"
+"""How the names begin under which nodes have what the controller sent them."""
+
+
 def cached_name(sha256: str) -> str:
     """Under which name nodes have the content of that digest."""
-    return f"sha256-{sha256[:40]}"
+    return CACHED_PREFIX + sha256[:40]

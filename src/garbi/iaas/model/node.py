@@ -153,6 +153,7 @@ def _rows() -> tuple[Transition[NodeState], ...]:
         *[(s.UNAVAILABLE, each, "it answers again") for each in met],
         *[(each, s.REMOVING, "node rm") for each in s if each is not s.REMOVING],
         (s.REMOVING, s.FAILED, "removal failed"),
+        *[(each, s.FAILED, "another agent answers there") for each in (*met, s.UNREACHABLE, s.UNAVAILABLE)],
     ]
     return tuple(Transition(*row) for row in rows)
 
