@@ -18,7 +18,7 @@ from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.machines import Host, Machines
 from garbi.hyper.agent.placement import Placement
 from garbi.hyper.drivers.protocol import DriverContext, ImageFile
-from garbi.hyper.drivers.registry import DriverRegistry
+from garbi.hyper.drivers.registry import DriverRegistry, installed
 from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
 from garbi.hyper.host.exposure import exposed_daemons
 from garbi.hyper.images.library import ImageLibrary
@@ -28,7 +28,7 @@ from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.machine import Machine
-from garbi.hyper.publishing.holders import PortHolder
+from garbi.hyper.publishing.holders import PortHolder, UnboundPorts
 from garbi.hyper.publishing.nftables import PublishingTable
 from garbi.hyper.settings import Settings
 from garbi.hyper.store import meta
@@ -40,18 +40,21 @@ from garbi.storage.lock import DataDirLock
 
 DATABASE = "hyper.db"
 NO_FILE = Path("/nonexistent")
+SIMULATED = "fake"
+"""The driver of simulated agents."""
 
 
-def open_agent(settings: Settings, clock: Clock | None = None) -> Agent:
+def open_agent(settings: Settings, clock: Clock | None = None, simulated: bool = False) -> Agent:
     """Open the data directory, adopt what runs, and begin to work.
 
+    A `simulated` agent pretends to have a host to itself: its machines are fake, and no port of this host is taken for them.
     Raises DataDirLocked when another agent has it, NoSpace, or FinalError when the directory cannot be used.
     """
     clock = clock or SystemClock()
     _make_data_dir(settings.data_dir)
     lock = DataDirLock(settings.data_dir)
     try:
-        return Agent(_build(settings, clock, lock))
+        return Agent(_build(settings, clock, lock, simulated))
     except BaseException:
         lock.release()
         raise
@@ -70,7 +73,7 @@ def _make_data_dir(path: Path) -> None:
         ) from error
 
 
-def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
+def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool) -> Parts:
     secret = open_secret(settings.data_dir)
     database_path = settings.data_dir / DATABASE
     migrate(database_path)
@@ -88,8 +91,10 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
     share = ImageShare(settings.image_share, settings.image_use)
     library.sweep()
     reach("agent.open.swept")
-    drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name))
-    publisher = Publisher(database, drivers, PortHolder(), PublishingTable(cluster_id))
+    found = installed(SIMULATED) if simulated else None
+    drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name), found)
+    holder = UnboundPorts() if simulated else PortHolder()
+    publisher = Publisher(database, drivers, holder, PublishingTable(cluster_id))
     host = Host(settings.node_name, boot_id(), _capacity(settings))
     converger = Converger(
         database,

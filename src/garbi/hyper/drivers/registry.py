@@ -31,12 +31,17 @@ def abilities(driver: Driver) -> list[str]:
     return [name for name, ability in ABILITIES.items() if isinstance(driver, ability)]
 
 
+def installed(name: str | None = None) -> list[EntryPoint]:
+    """Where every installed driver is, or the one of that name."""
+    return [point for point in entry_points(group=GROUP) if name in (None, point.name)]
+
+
 class DriverRegistry:
     """The drivers of one agent, loaded when first asked for, so that a host without libvirt still runs Docker."""
 
     def __init__(self, make_context: Callable[[str], DriverContext], found: Iterable[EntryPoint] | None = None) -> None:
         self._make_context = make_context
-        self._entry_points = {point.name: point for point in (entry_points(group=GROUP) if found is None else found)}
+        self._entry_points = {point.name: point for point in (installed() if found is None else found)}
         self._loaded: dict[str, Driver] = {}
         self._lock = threading.Lock()
 
