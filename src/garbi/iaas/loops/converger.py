@@ -1,0 +1,321 @@
+"""Brings machines to where they are wished: asks their nodes, asks `next_step`, records the step, takes it, looks again.
+
+A crew of workers for each node: one that hangs holds up its own machines only. A machine is in the hands of at most one worker
+at a time. A crash at any instruction is repaired by taking the recorded step again, since every step may be repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from garbi.base.clock import Clock
+from garbi.base.crews import Crews
+from garbi.base.errors import (
+    AlreadyInState,
+    Conflict,
+    GarbiError,
+    NotFound,
+    ServerUnreachable,
+    TemporaryError,
+    Unauthenticated,
+    UnknownImage,
+)
+from garbi.base.failpoints import reach
+from garbi.hyper_api.client import HyperClient
+from garbi.hyper_api.vocabulary import State, Wish
+from garbi.iaas.converge import Absent, Act, Gone, Mirror, Seen, Silent, Step, next_step, nothing_sent
+from garbi.iaas.loops.holding import Hands
+from garbi.iaas.loops.looking import look_at, read
+from garbi.iaas.loops.records import Records
+from garbi.iaas.model.image import Image
+from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.marks import marks
+from garbi.iaas.model.node import Node
+from garbi.iaas.monitor.verdict import TRUSTED
+from garbi.iaas.nodes import NodeClients, speaking_to
+from garbi.iaas.store import events
+
+log = logging.getLogger(__name__)
+
+SHORTEST_RETRY_S = 0.5
+LONGEST_RETRY_S = 30.0
+CREATE_PATIENCE_S = 600.0
+"""How long a node may put off a new machine before it counts as refused."""
+
+PROGRESS_S = 0.2
+"""The shortest time between two records of a transfer's progress."""
+
+
+class Distributor(Protocol):
+    """Brings the content of an image to a node."""
+
+    def ensure(self, node: Node, client: HyperClient, image: Image, on_progress: Callable[[float, str], None]) -> str:
+        """Return the name under which the node has the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tell:
+    """What is known of a machine's node after a step: what is to be seen there, and the last wish that it was told."""
+
+    seen: Seen
+    told: int
+
+
+class Converger:
+    """The worker threads of one controller."""
+
+    def __init__(
+        self,
+        controller_id: str,
+        records: Records,
+        clients: NodeClients,
+        distributor: Distributor,
+        image_of: Callable[[Machine], Image],
+        clock: Clock,
+        workers: int,
+    ) -> None:
+        self._controller_id = controller_id
+        self._records = records
+        self._clients = clients
+        self._distributor = distributor
+        self._image_of = image_of
+        self._clock = clock
+        self._crews = Crews(clock.monotonic, workers, self._work)
+        self._tries: dict[str, int] = {}
+        self._deadlines: dict[str, float] = {}
+        self._closing = threading.Event()
+        self.hands = Hands()
+
+    def wake(self, machine: Machine) -> None:
+        """Have a machine looked at now."""
+        if machine.node is not None:
+            self._crews.add(machine.node, machine.id)
+
+    def wake_id(self, node: str, machine_id: str) -> None:
+        """Have the machine with that id looked at now, by the crew of that node."""
+        self._crews.add(node, machine_id)
+
+    def stop(self) -> None:
+        """Begin nothing more; what was begun is taken up again at the next start."""
+        self._closing.set()
+        self._crews.close()
+
+    def join(self, patience_s: float) -> None:
+        """Wait for the workers, at most `patience_s` seconds altogether."""
+        self._crews.join(patience_s)
+
+    # The work on one machine
+
+    def _work(self, node_name: str, machine_id: str) -> None:
+        if not self.hands.try_take(machine_id):  # an operation has it, and wakes it when it lets go
+            self._crews.add_later(node_name, machine_id, SHORTEST_RETRY_S)
+            return
+        try:
+            self._converge(node_name, machine_id)
+        except Exception:  # a worker has to survive what it cannot foresee
+            if not self._closing.is_set():
+                log.exception("step failed", extra={"machine": machine_id, "node": node_name})
+                self._crews.add_later(node_name, machine_id, self._pause_before_retry(machine_id))
+        finally:
+            self.hands.release(machine_id)
+
+    def _converge(self, node_name: str, machine_id: str) -> None:
+        known: _Tell | None = None
+        image_name = ""
+        while not self._closing.is_set():
+            before, node = self._records.find_with_node(machine_id)
+            if before is None:
+                self._forget(machine_id)
+                return
+            if before.node != node_name:  # it was moved, and is in the hands of another crew
+                self.wake(before)
+                return
+            told = known.told if known is not None else 0
+            machine = replace(before, told_generation=max(before.told_generation, told))
+            step: Step | None = None
+            try:
+                seen = known.seen if known is not None else self._look(machine, node)
+                decision = next_step(machine, seen, bool(image_name))
+                if not isinstance(decision, Act):
+                    if self._finish(before, machine, decision):
+                        return
+                    known = None
+                    continue
+                assert node is not None  # noqa: S101 - of a machine without one, nothing is ever seen
+                step = decision.step
+                if step is Step.DISTRIBUTE:
+                    image_name = self._distribute(machine, node, decision)
+                else:
+                    known = self._act(before, machine, node, decision, image_name)
+            except GarbiError as error:
+                self._fall_short(before, machine, step, error)
+                return
+
+    def _look(self, machine: Machine, node: Node | None) -> Seen:
+        """Of a machine for which no order has left, nothing can be there yet, so nobody is asked."""
+        if node is None or node.state not in TRUSTED:
+            return Silent()
+        if nothing_sent(machine):
+            return Absent()
+        with speaking_to(node.name):
+            return look_at(machine.id, self._clients.of(node), self._controller_id)
+
+    def _distribute(self, machine: Machine, node: Node, act: Act) -> str:
+        self._begin(machine, act)
+        last = -PROGRESS_S
+
+        def on_progress(fraction: float, words: str) -> None:
+            nonlocal last
+            now = self._clock.monotonic()
+            if now - last >= PROGRESS_S:
+                last = now
+                self._records.progress(machine, fraction, words)
+
+        with speaking_to(node.name):
+            name = self._distributor.ensure(node, self._clients.of(node), self._image_of(machine), on_progress)
+        reach("machine.distribute.done")
+        return name
+
+    def _act(self, before: Machine, machine: Machine, node: Node, act: Act, image_name: str) -> _Tell | None:
+        """Record that a step begins, and take it; None when the row has changed meanwhile."""
+        if not self._begin(before, act):
+            return None
+        client = self._clients.of(node)
+        with speaking_to(node.name):
+            match act.step:
+                case Step.CREATE:
+                    known = self._create(machine, client, image_name)
+                case Step.TELL:
+                    known = self._tell(machine, client)
+                case _:
+                    known = self._remove(machine, client)
+        reach(f"machine.{act.step}.done")
+        return known
+
+    def _begin(self, before: Machine, act: Act) -> bool:
+        if before.state is act.during and not before.refused:
+            return True
+        begun = replace(before, state=act.during, reason="", refused=False)
+        saved = self._records.save(before, begun)
+        reach(f"machine.{act.step}.begun")
+        return saved
+
+    def _create(self, machine: Machine, client: HyperClient, image_name: str) -> _Tell:
+        stopped = machine.wish is Wish.STOPPED
+        order: dict[str, Any] = {
+            "image": image_name or machine.image,
+            "type": machine.type,
+            "id": machine.id,
+            "name": machine.name,
+            "mem": machine.mem,
+            "cpus": machine.cpus,
+            "ports": [
+                {"node_port": port.node_port, "machine_port": port.machine_port, "protocol": port.protocol.value}
+                for port in machine.ports
+            ],
+            "labels": {**machine.labels, **marks(self._controller_id, machine.epoch)},
+            "full_copy": machine.full_copy,
+            "state": "stopped" if stopped else "running",
+            "on_node_failure": machine.on_node_failure.value,
+        }
+        document = client.machines.add(order, wait_s=0, idempotency_key=f"{machine.id}.{machine.epoch}")
+        # A machine cannot be made paused: it is made running, and told the rest.
+        told = machine.generation if machine.wish is not Wish.PAUSED else max(machine.generation - 1, 1)
+        return _Tell(read(document, self._controller_id), told)
+
+    def _tell(self, machine: Machine, client: HyperClient) -> _Tell:
+        try:
+            seen: Seen = read(client.machines.wish(machine.id, machine.wish.value, wait_s=0), self._controller_id)
+        except (AlreadyInState, NotFound):
+            seen = look_at(machine.id, client, self._controller_id)
+        return _Tell(seen, machine.generation)
+
+    def _remove(self, machine: Machine, client: HyperClient) -> _Tell:
+        told = machine.generation if machine.wish is Wish.REMOVED else machine.told_generation
+        try:
+            document = client.machines.remove(machine.id, wait_s=0)
+        except NotFound:
+            document = None
+        return _Tell(Absent() if document is None else read(document, self._controller_id), told)
+
+    # What becomes of a step
+
+    def _finish(self, before: Machine, machine: Machine, decision: Mirror | Gone | object) -> bool:
+        """Write down what was decided; False when the row has changed meanwhile, so that all is to be read again."""
+        if isinstance(decision, Gone):
+            self._records.delete(machine, events.node_actor(machine.node or ""))
+            reach("machine.removed.recorded")
+            self._forget(machine.id)
+            return True
+        if not isinstance(decision, Mirror):
+            return self._records.save(before, machine)
+        self._tries.pop(machine.id, None)
+        self._deadlines.pop(machine.id, None)
+        saved = self._records.mirror(before, machine, decision)
+        reach(f"machine.{decision.state}.recorded")
+        return saved
+
+    def _fall_short(self, before: Machine, machine: Machine, step: Step | None, error: GarbiError) -> None:
+        if self._closing.is_set():
+            return  # the connection was closed under the step: it is taken again at the next start
+        present = self._records.find(machine.id)
+        if present is None or present.epoch != machine.epoch:
+            self.wake(present or machine)
+            return
+        if step is None or self._may_pass(machine, step, error):
+            self._postpone(present, error)
+        elif step in (Step.CREATE, Step.DISTRIBUTE):
+            log.warning("refused", extra={"machine": machine.id, "code": error.code, "detail": error.detail})
+            self._give_up(present, machine, error, refused=True)
+        elif step is Step.TELL:
+            self._give_up(present, replace(machine, told_generation=machine.generation), error, refused=False)
+        else:
+            self._give_up(present, machine, error, refused=False)
+            self._later(machine)
+
+    def _may_pass(self, machine: Machine, step: Step, error: GarbiError) -> bool:
+        """Whether the same step may succeed later. A node that goes on putting off a new machine has refused it."""
+        if isinstance(error, ServerUnreachable | Unauthenticated):
+            return True
+        if step is Step.CREATE and isinstance(error, UnknownImage) and machine.image_sha256:
+            return self._is_patient(machine)  # the node let go of it, to make room, between two steps
+        if isinstance(error, Conflict) and error.extra.get("field") == "Idempotency-Key":
+            return True  # an earlier order, of which no answer came, is still on its way
+        if not isinstance(error, TemporaryError):
+            return False
+        return step not in (Step.CREATE, Step.DISTRIBUTE) or self._is_patient(machine)
+
+    def _is_patient(self, machine: Machine) -> bool:
+        now = self._clock.monotonic()
+        return now < self._deadlines.setdefault(machine.id, now + CREATE_PATIENCE_S)
+
+    def _postpone(self, present: Machine, error: GarbiError) -> None:
+        if present.state not in (State.UNKNOWN, State.FAILED):
+            self._records.save(present, replace(present, reason=error.detail))
+        self._later(present)
+
+    def _give_up(self, present: Machine, tried: Machine, error: GarbiError, *, refused: bool) -> None:
+        self._deadlines.pop(tried.id, None)
+        saved = self._records.give_up(present, tried, error, refused=refused)
+        reach("machine.given-up.recorded")
+        if not saved or present.generation != tried.generation:  # a newer wish is there
+            self.wake(present)
+
+    def _later(self, machine: Machine) -> None:
+        if machine.node is not None:
+            self._crews.add_later(machine.node, machine.id, self._pause_before_retry(machine.id))
+
+    def _pause_before_retry(self, machine_id: str) -> float:
+        tries = self._tries.get(machine_id, 0)
+        self._tries[machine_id] = tries + 1
+        return float(min(SHORTEST_RETRY_S * 2 ** min(tries, 10), LONGEST_RETRY_S))
+
+    def _forget(self, machine_id: str) -> None:
+        with suppress(KeyError):
+            del self._tries[machine_id]
+        self._deadlines.pop(machine_id, None)

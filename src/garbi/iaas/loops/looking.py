@@ -1,0 +1,38 @@
+"""How the loops look at machines through their nodes. A look that fails is no answer: nothing about a machine follows from it."""
+
+from __future__ import annotations
+
+from garbi.base.calls import Document
+from garbi.base.errors import NotFound
+from garbi.hyper_api.client import HyperClient
+from garbi.hyper_api.vocabulary import State
+from garbi.iaas.converge import Absent, Seen, Sight
+from garbi.iaas.model.marks import epoch_of
+
+
+def look_at(machine_id: str, client: HyperClient, controller_id: str) -> Seen:
+    """What a node says of one machine; raises what the request meets."""
+    try:
+        return read(client.machines.get(machine_id), controller_id)
+    except NotFound:
+        return Absent()
+
+
+def read(document: Document, controller_id: str) -> Sight:
+    """A node's document of a machine as a value; words that are not known here are `unknown`."""
+    word = str(document.get("state"))
+    state = State(word) if word in list(State) else State.UNKNOWN
+    return Sight(
+        # That nothing was begun yet is true of the node's own work, no more of the machine.
+        state=State.CREATING if state is State.PENDING else state,
+        settled=document.get("settled") is True,
+        reason=str(document.get("reason") or ""),
+        address=document.get("address") if isinstance(document.get("address"), str) else None,
+        epoch=epoch_of(_labels(document), controller_id),
+        going=document.get("wish") == "removed",
+    )
+
+
+def _labels(document: Document) -> dict[str, str]:
+    labels = document.get("labels")
+    return labels if isinstance(labels, dict) else {}

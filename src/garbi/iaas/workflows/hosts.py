@@ -1,0 +1,59 @@
+"""What the workflows on nodes have in common: where a node's records are, and how its host is reached."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from garbi.base.clock import Clock
+from garbi.base.errors import NotFound, ProvisioningFailed
+from garbi.iaas.model.node import Node
+from garbi.iaas.nodes import NodeClients
+from garbi.iaas.provisioning import Target, TaskProgress
+from garbi.iaas.settings import Settings
+from garbi.iaas.store import nodes, secrets
+from garbi.iaas.store.database import Database
+from garbi.iaas.workflows.feed import EventFeed
+from garbi.iaas.workflows.steps import OnProgress
+
+Provision = Callable[[Target, Callable[[TaskProgress], None], threading.Event, Path], None]
+"""What makes a host a node, or the other way round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The parts that every workflow on nodes uses. `watch` and `unwatch` take the name of a node."""
+
+    settings: Settings
+    database: Database
+    clients: NodeClients
+    feed: EventFeed
+    clock: Clock
+    watch: Callable[[str], None]
+    unwatch: Callable[[str], None]
+
+    def node(self, name: str) -> Node:
+        """The node of that name; raises NotFound."""
+        with self.database.read() as connection:
+            node = nodes.find(connection, name)
+        if node is None:
+            raise NotFound(f"no node is called {name}")
+        return node
+
+    def provision(self, work: Provision, name: str, report: OnProgress, cancelled: threading.Event) -> None:
+        """Run a playbook on the host of a node; raises ProvisioningFailed."""
+        node = self.node(name)
+        with self.database.read() as connection:
+            token = secrets.get(connection, name) or ""
+        share, use = self.settings.image_share, self.settings.image_use
+        target = Target(node.name, node.host, node.port, node.ssh, token, share, use)
+
+        def on_progress(progress: TaskProgress) -> None:
+            words = f"{progress.task} (task {progress.step} of {progress.steps})"
+            report((progress.step - 1) / max(progress.steps, 1), words)
+
+        work(target, on_progress, cancelled, self.settings.data_dir)
+        if cancelled.is_set():
+            raise ProvisioningFailed("it was ended early", task="", host=node.host, words="")

@@ -1,0 +1,133 @@
+"""Takes a node out of the cloud: its machines, where that was forced, then our things on its host, then its row."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from garbi.base.errors import Busy, Conflict, GarbiError, ImageInUse, NotFound
+from garbi.hyper_api.vocabulary import Wish
+from garbi.iaas.model.image import CACHED_PREFIX
+from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.node import NodeState
+from garbi.iaas.model.operation import Operation
+from garbi.iaas.nodes import speaking_to
+from garbi.iaas.store import events, machines, nodes
+from garbi.iaas.store.database import Transaction
+from garbi.iaas.workflows.hosts import Hosts
+from garbi.iaas.workflows.steps import OnProgress, Step
+
+FORGOTTEN = "its host is left as it is"
+"""The reason of a node that is removed without its host: it is dead, or could never be set up, and the user insisted."""
+
+PATIENCE_S = 120.0
+"""How long the removal of one machine may take."""
+
+LOOK_S = 1.0
+
+
+class RemoveNode:
+    """The operation `node-remove`. `wake` has a machine looked at."""
+
+    def __init__(self, hosts: Hosts, wake: Callable[[Machine], None]) -> None:
+        self._hosts = hosts
+        self._wake = wake
+
+    def steps(self, operation: Operation) -> list[Step]:
+        """Machines first, then the host, then the record."""
+        name = operation.target
+
+        def empty(report: OnProgress, cancelled: threading.Event) -> None:
+            self._empty(name, report, cancelled)
+
+        def leave(report: OnProgress, cancelled: threading.Event) -> None:
+            self._leave(name, report, cancelled)
+
+        return [Step("removing its machines", empty, weight=6), Step("leaving its host", leave, weight=12)]
+
+    def conclude(self, transaction: Transaction, operation: Operation) -> str:
+        """Forget the node, unless a machine has come in between."""
+        nodes.delete(transaction, operation.target, self._hosts.clock.now())
+        return f"node {operation.target} is removed"
+
+    def fail(self, transaction: Transaction, operation: Operation, error: GarbiError) -> None:
+        """It stays, failed, to be removed once more."""
+        node = nodes.find(transaction.connection, operation.target)
+        if node is not None and node.state is NodeState.REMOVING:
+            nodes.set_state(transaction, node.name, NodeState.FAILED, error.detail, self._hosts.clock.now())
+
+    def after(self, operation: Operation) -> None:
+        """Watch it no more."""
+        self._hosts.unwatch(operation.target)
+
+    # Machines
+
+    def _empty(self, name: str, report: OnProgress, cancelled: threading.Event) -> None:
+        there = self._machines(name)
+        for machine in there:
+            self._wish_away(machine)
+        for number, machine in enumerate(there):
+            report(number / len(there), f"removing machine {machine.id} ({number + 1} of {len(there)})")
+            self._wait_gone(machine, cancelled)
+        left = self._machines(name)
+        if left:
+            raise Conflict(f"{len(left)} machines are on node {name}: {', '.join(each.id for each in left[:5])}")
+
+    def _machines(self, name: str) -> list[Machine]:
+        with self._hosts.database.read() as connection:
+            return [*machines.of_node(connection, name)]
+
+    def _wish_away(self, machine: Machine) -> None:
+        if machine.wish is not Wish.REMOVED or machine.settled:
+            with self._hosts.database.write() as transaction:
+                present = machines.find(transaction.connection, machine.id)
+                if present is not None:
+                    now = self._hosts.clock.now()
+                    machines.save_wish(
+                        transaction, present, Wish.REMOVED, now, present.operation, actor=events.CONTROLLER
+                    )
+        self._wake(machine)
+
+    def _wait_gone(self, machine: Machine, cancelled: threading.Event) -> None:
+        deadline = self._hosts.clock.monotonic() + PATIENCE_S
+        with self._hosts.feed.signal_of(machine.id) as changed:
+            while not cancelled.is_set():
+                changed.clear()
+                with self._hosts.database.read() as connection:
+                    present = machines.find(connection, machine.id)
+                if present is None or present.created_at != machine.created_at:
+                    return
+                if self._hosts.clock.monotonic() >= deadline:
+                    raise Busy(f"machine {machine.id} is still there after {PATIENCE_S:.0f} s: {present.reason}")
+                changed.wait(LOOK_S)
+        raise Busy("it was ended early")
+
+    # The host
+
+    def _leave(self, name: str, report: OnProgress, cancelled: threading.Event) -> None:
+        node = self._hosts.node(name)
+        try:
+            if node.provision:
+                from garbi.iaas.provisioning import unprovision
+
+                self._hosts.provision(unprovision, name, report, cancelled)
+            elif node.cluster_id:
+                self._drop_images(name, report)
+        except GarbiError:
+            if node.reason != FORGOTTEN:
+                raise
+
+    def _drop_images(self, name: str, report: OnProgress) -> None:
+        """The images that the controller has sent; those that the host's own machines use stay."""
+        node = self._hosts.node(name)
+        with speaking_to(name):
+            client = self._hosts.clients.of(node)
+            if client.host().get("cluster_id") != node.cluster_id:
+                return  # another agent is there, with images of its own
+            sent = [str(each["name"]) for each in client.images.list() if str(each["name"]).startswith(CACHED_PREFIX)]
+            for number, image in enumerate(sent):
+                report(number / len(sent), f"removing image {image}")
+                try:
+                    client.images.remove(image)
+                except (ImageInUse, NotFound):
+                    continue
