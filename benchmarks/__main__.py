@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
+from pathlib import Path
 
 from benchmarks import footprint
 from benchmarks.bed import Bed
+from benchmarks.cloud import Cloud
+from benchmarks.cloud_bed import CloudBed
 from benchmarks.containers import Containers
 from benchmarks.pairs import Row, table
 from benchmarks.virtual_machines import VirtualMachines
+from garbi.hyper.images.tiny import build_tiny
 
 
 def main() -> int:
@@ -22,6 +27,8 @@ def main() -> int:
         rows += Containers(bed).rows()
         rows += VirtualMachines(bed).rows()
         rows += footprint.rows(bed, idle, bed.resident_mib())
+    with tempfile.TemporaryDirectory(prefix="garbi-bench-") as place, CloudBed(nodes=2) as cloud:
+        rows += Cloud(cloud, build_tiny(Path(place))[1]).rows()
     print(f"{_machine()}\n\n{table(rows)}")
     return 0 if all(row.met for row in rows) else 1
 

@@ -63,13 +63,16 @@ class Bed:
 
     def client(self) -> HyperClient:
         """A client with connections of its own."""
-        return HyperClient(self.url, token=read_secret(self._token_file))
+        return HyperClient(self.url, token=self.token)
+
+    @property
+    def token(self) -> str:
+        """What the agent knows its owner by."""
+        return read_secret(self._token_file)
 
     def resident_mib(self) -> float:
         """The resident memory of the agent."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
+        return resident_mib(self.process.pid)
 
     def _wait_for_answers(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -82,6 +85,13 @@ class Bed:
                 time.sleep(0.01)
             else:
                 return
+
+
+def resident_mib(pid: int) -> float:
+    """The resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> str:
