@@ -17,8 +17,12 @@ from typing import Any
 
 import pexpect
 import pytest
+from hypothesis import HealthCheck, settings
 
 from garbi.iaas.cli.app import run
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 IAAS = [sys.executable, "-m", "garbi.iaas.cli"]
 LIMIT_S = 120.0

@@ -1,0 +1,92 @@
+"""`iaas doctor` on hosts that lack something: each check says what it found and how to mend it."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.free_ports import free_port
+
+from garbi.base.checks import CheckStatus, Finding
+from garbi.iaas import doctor
+from garbi.iaas.doctor import CHECKS, examine
+from garbi.iaas.settings import Settings
+
+Check = Callable[[Settings], Finding | None]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "iaas")
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("garbi.base.programs._SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+
+def test_all_checks_are_done_and_those_that_are_not_fine_say_how_to_mend_it(settings: Settings) -> None:
+    found = examine(settings, timeout_s=60)
+    assert {check.name for check in found} <= set(CHECKS)
+    assert all(check.found for check in found)
+    assert all(check.mend for check in found if check.status is not CheckStatus.OK)
+    assert all("the check itself failed" not in check.found for check in found)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize("name", ["ansible", "ssh", "sandbox", "qemu-img"])
+def test_what_is_not_installed_is_named_with_how_to_get_it(settings: Settings, name: str) -> None:
+    found = CHECKS[name](settings)
+    assert found is not None
+    assert found.status is CheckStatus.FAIL
+    assert "install" in found.mend
+
+
+def test_a_token_that_others_can_read_is_a_failure(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    token = settings.data_dir / "token"
+    assert doctor.check_token(settings).status is CheckStatus.OK
+    token.write_text("x")
+    token.chmod(0o640)
+    found = doctor.check_token(settings)
+    assert (found.status, "0640" in found.found, "chmod" in found.mend) == (CheckStatus.FAIL, True, True)
+    token.chmod(0o600)
+    assert doctor.check_token(settings).status is CheckStatus.OK
+
+
+def test_a_database_that_is_to_be_made_that_is_there_and_that_is_none(settings: Settings) -> None:
+    assert "to be made" in doctor.check_database(settings).found
+    settings.data_dir.mkdir()
+    path = settings.data_dir / "iaas.db"
+    sqlite3.connect(path).close()
+    assert doctor.check_database(settings).status is CheckStatus.OK
+    path.write_bytes(b"this is no database at all" * 100)
+    assert doctor.check_database(settings).status is CheckStatus.FAIL
+
+
+def test_a_database_server_that_does_not_answer_is_told_of_without_its_password(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database=f"postgresql://me:hunter2@127.0.0.1:{free_port()}/iaas")
+    found = doctor.check_database(settings)
+    assert found.status is CheckStatus.FAIL
+    assert "hunter2" not in found.found + found.mend
+
+
+def test_the_command_ends_with_an_error_when_a_check_fails_and_needs_no_controller(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("x")
+    (tmp_path / "token").chmod(0o644)
+    done = subprocess.run(
+        [sys.executable, "-m", "garbi.iaas.cli", "doctor", "--data-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.startswith("token\tfail\t")]
+    assert done.stderr == ""
