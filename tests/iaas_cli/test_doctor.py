@@ -77,6 +77,18 @@ def test_a_database_server_that_does_not_answer_is_told_of_without_its_password(
     assert "hunter2" not in found.found + found.mend
 
 
+def test_a_share_is_looked_at_when_there_is_one(tmp_path: Path) -> None:
+    assert doctor.check_share(Settings(data_dir=tmp_path)) is None
+    elsewhere = doctor.check_share(Settings(data_dir=tmp_path, image_share="nfs://other/nonexistent"))
+    assert elsewhere is not None
+    assert elsewhere.status is CheckStatus.WARN
+    share = tmp_path / "images"
+    share.mkdir()
+    here = doctor.check_share(Settings(data_dir=tmp_path, image_share=f"nfs://127.0.0.1{share}"))
+    assert here is not None
+    assert (here.status, "not exported" in here.found, "/etc/exports" in here.mend) == (CheckStatus.FAIL, True, True)
+
+
 def test_the_command_ends_with_an_error_when_a_check_fails_and_needs_no_controller(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x")
     (tmp_path / "token").chmod(0o644)

@@ -13,6 +13,7 @@ from pathlib import Path
 from garbi.base.checks import Check, Finding, fail, ok, run_checks, run_program, warn
 from garbi.base.programs import find_program
 from garbi.base.token import TOKEN_FILE
+from garbi.iaas.provisioning.target import Share
 from garbi.iaas.settings import Settings
 from garbi.storage.engine import is_sqlite, path_of
 from garbi.storage.room import REMOTE_FILE_SYSTEMS, examine_room, existing_parent, file_system
@@ -134,6 +135,24 @@ def check_token(settings: Settings) -> Finding:
     return ok(f"{path} is its owner's alone")
 
 
+def check_share(settings: Settings) -> Finding | None:
+    """The images are exported to the nodes, and to nobody else."""
+    from garbi.iaas.imagestore.nfs_export import find_flaws, present_exports
+
+    if not settings.image_share:
+        return None
+    share = Share.parse(settings.image_share)
+    if share is None or not Path(share.path).is_dir():
+        return warn(
+            f"{settings.image_share} is not on this host: its export was not looked at",
+            "let it be read-only, all_squash, and for the nodes alone",
+        )
+    flaws = find_flaws(present_exports(), Path(share.path), _hosts_of_nodes(settings))
+    if flaws:
+        return fail("; ".join(flaw.problem for flaw in flaws), flaws[0].mend)
+    return ok(f"{share.path} is exported to the nodes alone, read-only")
+
+
 def check_clock(settings: Settings) -> Finding:
     """Time stamps are right. Nothing else hangs on the clock."""
     timex = ctypes.create_string_buffer(SIZE_OF_TIMEX)
@@ -147,6 +166,26 @@ def check_clock(settings: Settings) -> Finding:
     return ok("kept by a time service")
 
 
+def _hosts_of_nodes(settings: Settings) -> list[str]:
+    """The hosts that are nodes, as far as the database tells."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from garbi.iaas.store import nodes
+    from garbi.storage.engine import make_engine
+
+    url = settings.database_url
+    if is_sqlite(url) and not path_of(url).exists():
+        return []
+    engine = make_engine(url, busy_timeout_s=TIMEOUT_S / 2, quick=True)
+    try:
+        with engine.connect() as connection:
+            return [node.host for node in nodes.list(connection)]
+    except SQLAlchemyError:
+        return []
+    finally:
+        engine.dispose()
+
+
 CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "python": check_python,
     "ansible": check_ansible,
@@ -157,6 +196,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "rights": check_rights,
     "database": check_database,
     "token": check_token,
+    "image-share": check_share,
     "clock": check_clock,
 }
 """Every check by the name that users see, in the order in which they are shown."""
