@@ -47,13 +47,13 @@ class Demo:
 
     def mark(self) -> str:
         """What the names of all that its agent makes begin with."""
-        with closing(sqlite3.connect(self.place / "data/hyper.db")) as database:
+        with closing(sqlite3.connect(self.place / "hyper/hyper.db")) as database:
             (cluster_id,) = database.execute("SELECT value FROM meta WHERE key = 'cluster_id'").fetchone()
         return str(cluster_id)[:8]
 
     def _log(self) -> str:
-        log = self.place / "hyper.log"
-        return log.read_text(errors="replace")[-4000:] if log.exists() else ""
+        logs = [self.place / f"{program}.log" for program in ("hyper", "iaas")]
+        return "".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_the_demo_shows_two_pages_also_the_second_time_and_leaves_nothing(demo: 
     pages = PAGE.findall(first)
     assert len(pages) == 2
     assert PAGE.findall(second) == pages
-    assert "hyper add" in first
-    assert "hyper add" not in second
+    assert "iaas vm add" in first
+    assert "vm add tiny --name" not in second
     assert all(_fetch(page) for page in pages)
     demo.run("stop")
 

@@ -87,13 +87,17 @@ def remove_image(context: click.Context, names: tuple[str, ...]) -> None:
 
 @commands.command("build")
 @click.argument("recipe", type=click.Choice(["tiny"]))
+@click.option("--to", type=click.Path(path_type=Path), help="Leave the files in this directory; add nothing.")
 @click.pass_context
-def build_image(context: click.Context, recipe: str) -> None:
+def build_image(context: click.Context, recipe: str, to: Path | None) -> None:
     """Build images from this distribution's packages and add them: `tiny` (qcow2) and `tiny-docker` (docker)."""
     import tempfile
 
     from garbi.hyper.images.tiny import build_tiny
 
+    if to is not None:
+        _build_to(recipe, to)
+        return
     client = connect(context)
     present = {image["name"] for image in client.images.list()}
     if present.issuperset(BUILT[recipe]):
@@ -106,6 +110,15 @@ def build_image(context: click.Context, recipe: str) -> None:
         for (name, kind), file in zip(BUILT[recipe].items(), files, strict=True):
             if name not in present:
                 _upload(client, name, file, kind)
+
+
+def _build_to(recipe: str, directory: Path) -> None:
+    from garbi.hyper.images.tiny import build_tiny
+
+    with working(f"building {recipe}: kernel, initramfs, disk, container"):
+        files = build_tiny(directory)
+    for file in files:
+        say(str(file))
 
 
 def _upload(client: HyperClient, name: str, file: Path, kind: str) -> None:
