@@ -35,6 +35,7 @@ GarbiError
     ├── Busy                 503    the host is working on what excludes this
     ├── DatabaseUnavailable  503    the database server does not answer or ended the connection
     └── ServerUnreachable    503    no answer from the service (raised by clients)
+        └── NodeUnreachable  503    ... the controller answers, but the node behind it does not
 
 Each class has a stable `code`, which is part of the contract, and an HTTP status; `garbi.base.problem` turns an error into
 RFC 9457 problem details. A library's exception is converted where the library is called, never further up.
@@ -211,3 +212,7 @@ class DatabaseUnavailable(TemporaryError):
 
 class ServerUnreachable(TemporaryError):
     code, status, title = "server-unreachable", 503, "Server unreachable"
+
+
+class NodeUnreachable(ServerUnreachable):
+    code, title = "node-unreachable", "Node unreachable"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from garbi.base.errors import GarbiError
+from garbi.base.errors import GarbiError, NodeUnreachable, ServerUnreachable
 from garbi.base.http import Answer, HttpTransport, Request
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.model.node import Node
@@ -22,6 +22,8 @@ def speaking_to(name: str) -> Iterator[None]:
         if error.extra.setdefault("node", name) == name and not error.detail.startswith(f"node {name}: "):
             error.detail = f"node {name}: {error.detail}"
             error.args = (error.detail,)
+        if type(error) is ServerUnreachable:
+            raise NodeUnreachable(error.detail, **error.extra) from error
         raise
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from garbi.base.errors import GarbiError, ServerUnreachable, Unauthenticated
+from garbi.base.errors import GarbiError, NodeUnreachable, ServerUnreachable, Unauthenticated
 from garbi.terminal.identity import where_token
 from garbi.terminal.output import complain, speak_as
 
@@ -27,7 +27,7 @@ def run_program(command_tree: click.Command, program: str, arguments: Sequence[s
 
 def _report(error: BaseException, program: str) -> int:
     """Say what went wrong, and return the exit status for it."""
-    if isinstance(error, ServerUnreachable):
+    if isinstance(error, ServerUnreachable) and not isinstance(error, NodeUnreachable):
         complain(error.detail, f"is a server running? `{program} serve` starts one; --url names another")
         return UNREACHABLE
     if isinstance(error, GarbiError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from garbi.base.errors import FinalError, GarbiError, ServerUnreachable
+from garbi.base.errors import FinalError, GarbiError, NodeUnreachable, ServerUnreachable
 from garbi.base.places import default_data_dir
 from garbi.iaas.cli.operations import failure_lines, follow
 from garbi.iaas.cli.server import connect
@@ -159,9 +159,9 @@ def add_node(
     if not no_wait and plain(node.get("operation")):
         try:
             follow(client, node["operation"], f"adding {name}")
-        except ServerUnreachable:
-            raise
         except GarbiError as error:
+            if isinstance(error, ServerUnreachable) and not isinstance(error, NodeUnreachable):
+                raise
             complain(*failure_lines(error), f"mend it and say `iaas node add` again, or `iaas node rm {name}`")
             context.exit(1)
         node = client.nodes.get(name)

@@ -15,8 +15,8 @@ from garbi.base.errors import (
     Conflict,
     DriverFailed,
     GarbiError,
+    NodeUnreachable,
     NotFound,
-    ServerUnreachable,
 )
 from garbi.base.failpoints import reach
 from garbi.base.problem import from_problem
@@ -141,7 +141,7 @@ class Machines:
                 changed.wait(left)
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
-        """The last `limit` bytes of a machine's console; raises NotFound, AbilityMissing, ServerUnreachable."""
+        """The last `limit` bytes of a machine's console; raises NotFound, AbilityMissing, NodeUnreachable."""
         machine, client = self._on_node(machine_id)
         with speaking_to(machine.node or ""):
             return client.machines.log(machine.id, limit).encode()
@@ -197,7 +197,7 @@ class Machines:
         if node is None or machine.told_generation == 0:
             raise Conflict(f"machine {machine_id} was not made yet: it is {machine.state}")
         if node.state not in TRUSTED:
-            raise ServerUnreachable(f"node {node.name} is {node.state}: {node.reason}", node=node.name)
+            raise NodeUnreachable(f"node {node.name} is {node.state}: {node.reason}", node=node.name)
         return machine, self._clients.of(node)
 
 

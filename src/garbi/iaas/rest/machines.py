@@ -19,11 +19,11 @@ from garbi.base.errors import (
     DriverUnavailable,
     InvalidField,
     MalformedRequest,
+    NodeUnreachable,
     NoSpace,
     NotFound,
     NothingFits,
     PortTaken,
-    ServerUnreachable,
     UnknownFilter,
     UnknownImage,
     UnknownType,
@@ -158,7 +158,7 @@ def remove_machine(id: str, server: Server, patience: Waiting) -> Response:
     response_class=PlainTextResponse,
     responses=documented(
         UnknownFilter, NotFound, AbilityMissing, Conflict, InvalidField, DriverFailed, DriverUnavailable,
-        ServerUnreachable,
+        NodeUnreachable,
     ),
 )  # fmt: skip
 def show_log(
@@ -174,7 +174,7 @@ def show_log(
     "/iaas/machines/{id}/figures",
     dependencies=no_query,
     responses=documented(
-        UnknownFilter, NotFound, AbilityMissing, Conflict, DriverFailed, DriverUnavailable, ServerUnreachable
+        UnknownFilter, NotFound, AbilityMissing, Conflict, DriverFailed, DriverUnavailable, NodeUnreachable
     ),
 )
 def show_figures(id: str, controller: ControllerOf) -> Figures:
