@@ -94,7 +94,11 @@ def test_the_error_speaks_of_the_node_that_was_named() -> None:
 
 
 def test_a_node_that_does_not_exist_is_said_to_be_so() -> None:
-    assert "no node called z" in place(an_ask(node="z"), some([a_node()])).to_error().detail
+    error = place(an_ask(node="z"), some([a_node()])).to_error()
+    assert error.detail == "there is no node called z; there are: a"
+    assert place(an_ask(node="z"), []).to_error().detail == "there is no node called z; there is none yet"
+    many = some([a_node(f"n{number:02}") for number in range(12)])
+    assert place(an_ask(node="z"), many).to_error().detail.endswith("n09 and 2 more")
 
 
 def test_a_taken_port_is_refused_by_the_name_of_its_holder() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from garbi.base.errors import Conflict, GarbiError, NotFound, ServerUnreachable
+from garbi.base.errors import Conflict, GarbiError, NotFound, NothingFits, ServerUnreachable
 from garbi.iaas.cli.operations import counted, verdict_lines
 from garbi.iaas.cli.server import connect
 from garbi.iaas.cli.waiting import settled
@@ -164,12 +164,8 @@ def show_explanation(explanation: Document, output: Format, quiet: bool) -> bool
 def _add_one(client: IaasClient, spec: Document, wait: bool, output: Format, quiet: bool) -> bool:
     try:
         machine = settled(client, wait, lambda wait_s: client.machines.add(spec, wait_s))
-    except ServerUnreachable:
-        raise
-    except GarbiError as error:
-        if "verdicts" not in error.extra:
-            raise
-        complain(error.detail, *verdict_lines(error.extra["verdicts"]))
+    except NothingFits as error:
+        complain(error.detail, *verdict_lines(error))
         return False
     if machine is None:
         raise NotFound("the machine was removed meanwhile")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from garbi.base.errors import GarbiError
+from garbi.base.errors import GarbiError, NothingFits
 from garbi.base.problem import from_problem
 from garbi.terminal.output import Document, plain
 from garbi.terminal.progress import watched
@@ -109,7 +109,10 @@ def counted(title: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def verdict_lines(verdicts: object) -> list[str]:
-    """The verdicts of a refusal, a line for each node."""
+def verdict_lines(error: NothingFits) -> list[str]:
+    """The verdicts of a refusal, a line for each node; those that the error itself has told are not told again."""
+    verdicts = error.extra.get("verdicts")
     listed: Iterable[object] = verdicts if isinstance(verdicts, list) else ()
+    if error.extra.get("node") is not None:
+        return []
     return [f"  {plain(each.get('node'))}: {plain(each.get('reason'))}" for each in listed if isinstance(each, dict)]

@@ -10,6 +10,8 @@ from garbi.base.errors import Conflict, NothingFits, PortTaken
 from garbi.hyper_api.vocabulary import PublishedPort
 from garbi.iaas.model.machine import Strategy
 
+MOST_NAMED = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -56,7 +58,7 @@ class Explanation:
             return f"{self.chosen}: {self._of(self.chosen).reason}"
         if self.node is not None:
             found = [verdict for verdict in self.verdicts if verdict.node == self.node]
-            return found[0].reason if found else f"there is no node called {self.node}"
+            return found[0].reason if found else f"there is no node called {self.node}; {self._known()}"
         if not self.verdicts:
             return "there are no nodes"
         counted = Counter(verdict.brief for verdict in self.verdicts)
@@ -78,9 +80,16 @@ class Explanation:
                 protocol=str(port.protocol),
                 verdicts=documents,
             )
-        if self.node is not None and any(verdict.node == self.node for verdict in self.verdicts):
-            return NothingFits(f"node {self.node} cannot take it: {self.summary()}", verdicts=documents, node=self.node)
+        if self.node is not None:
+            known = any(verdict.node == self.node for verdict in self.verdicts)
+            detail = f"node {self.node} cannot take it: {self.summary()}" if known else self.summary()
+            return NothingFits(detail, verdicts=documents, node=self.node)
         return NothingFits(f"no node can take it: {self.summary()}", verdicts=documents)
+
+    def _known(self) -> str:
+        names = [verdict.node for verdict in self.verdicts]
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        return f"there are: {', '.join(names[:MOST_NAMED])}{more}" if names else "there is none yet"
 
     def _of(self, name: str) -> Verdict:
         return next(verdict for verdict in self.verdicts if verdict.node == name)
