@@ -66,7 +66,9 @@ class Blobs:
     def publishing(self, received: Received) -> Iterator[None]:
         """Give content its final name for a block that writes down who needs it; what nobody needs then goes again."""
         with self._naming:
-            if not self.holds(received.sha256, received.size):
+            if self.holds(received.sha256, received.size):
+                received.path.unlink(missing_ok=True)
+            else:
                 received.path.replace(self.path(received.sha256))
                 _sync_directory(self._content)
             try:

@@ -250,6 +250,7 @@ class Upload:
         except OSError as error:
             if error.errno in _FULL:
                 self.discard()
+                raise NoSpace(f"the content does not fit on the disk: {error.strerror}") from error
             raise
 
     def _too_large(self) -> ContentTooLarge:

@@ -10,10 +10,12 @@ import ipaddress
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base.errors import InvalidField
+from garbi.base.programs import find_program
 from garbi.iaas.imagestore.ganesha import Block, read_blocks
 
 GANESHA_CONFIGURATION = Path("/etc/ganesha/ganesha.conf")
@@ -85,11 +87,12 @@ def ganesha_export(directory: Path, nodes: Sequence[str], number: int = 1) -> st
 def present_exports() -> list[Export]:
     """What the servers of this host export now; nothing where none is installed."""
     found: list[Export] = []
-    try:
-        done = subprocess.run(["exportfs", "-v"], capture_output=True, text=True, check=False, timeout=EXPORTFS_WAIT_S)
-        found += read_exportfs(done.stdout)
-    except (OSError, subprocess.TimeoutExpired):
-        pass
+    program = find_program("exportfs")
+    if program is not None:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            command = [program, "-v"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=EXPORTFS_WAIT_S)
+            found += read_exportfs(done.stdout)
     if GANESHA_CONFIGURATION.is_file():
         found += read_ganesha(GANESHA_CONFIGURATION.read_text("utf-8", "replace"))
     return found
