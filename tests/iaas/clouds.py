@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from tests.free_ports import free_port
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
+from garbi.hyper.main import DATABASE as AGENT_DATABASE
 from garbi.hyper.main import open_agent
 from garbi.hyper.rest.server import Service
 from garbi.hyper.settings import Settings as AgentSettings
+from garbi.hyper.store import migrate as store_of_agent
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import PublishedPort, State
 from garbi.iaas.controller import Controller
@@ -23,16 +27,41 @@ from garbi.iaas.main import open_controller
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationState
-from garbi.iaas.settings import Settings
+from garbi.iaas.settings import DATABASE, Settings
+from garbi.iaas.store import migrate as store_of_cloud
+from garbi.storage.engine import url_of
 
 LIMIT_S = 90.0
+
+
+@cache
+def fresh_database(migrate: Callable[[Path], None]) -> bytes:
+    """An empty database of this version: making one takes a process of its own, so that is done once."""
+    with tempfile.TemporaryDirectory(prefix="garbi-iaas-") as place:
+        path = Path(place) / "fresh.db"
+        migrate(path)
+        return path.read_bytes()
+
+
+def put_database(path: Path, migrate: Callable[[Path], None]) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(fresh_database(migrate))
+        path.chmod(0o600)
+
+
+def migrate_cloud(path: Path) -> None:
+    store_of_cloud.migrate(url_of(path))
 
 
 class FakeHost:
     """A host of the cloud: an agent with the fake driver at an address of its own, which may die and come back."""
 
-    def __init__(self, root: Path, name: str, fake: Mapping[str, str] | None = None, mem: int = 4096) -> None:
+    def __init__(
+        self, root: Path, name: str, fake: Mapping[str, str] | None = None, mem: int = 4096, simulated: bool = True
+    ) -> None:
         self.name = name
+        self._simulated = simulated
         self.port = free_port()
         self._settings = AgentSettings(
             data_dir=root / name,
@@ -71,7 +100,8 @@ class FakeHost:
 
     def start(self) -> None:
         """Let the agent work and answer."""
-        self._agent = open_agent(self._settings)
+        put_database(self._settings.data_dir / AGENT_DATABASE, store_of_agent.migrate)
+        self._agent = open_agent(self._settings, simulated=self._simulated)
         self.token = self._agent.secret
         self.open()
 
@@ -118,6 +148,7 @@ class Cloud:
     @property
     def controller(self) -> Controller:
         if self._controller is None:
+            put_database(self.settings.data_dir / DATABASE, migrate_cloud)
             self._controller = open_controller(self.settings)
         return self._controller
 
@@ -131,9 +162,9 @@ class Cloud:
             self._controller.close()
             self._controller = None
 
-    def host(self, fake: Mapping[str, str] | None = None, mem: int = 4096) -> FakeHost:
-        """One more host, which is no node yet."""
-        made = FakeHost(self.root, f"n{len(self.hosts) + 1}", fake, mem)
+    def host(self, fake: Mapping[str, str] | None = None, mem: int = 4096, simulated: bool = True) -> FakeHost:
+        """One more host, which is no node yet; its ports are those of this host only if it is not simulated."""
+        made = FakeHost(self.root, f"n{len(self.hosts) + 1}", fake, mem, simulated)
         self.hosts.append(made)
         return made
 
@@ -181,7 +212,7 @@ class Cloud:
 
     def sound(self) -> None:
         """Nothing is amiss, once what is under way has come to an end."""
-        eventually("a clean audit", lambda: self.controller.audit() == [], words=lambda: self.controller.audit())
+        eventually("a clean audit", lambda: self.controller.audit() == [], words=self.controller.audit)
         for host in self.hosts:
             if host._agent is not None:
                 assert host.agent.audit() == []

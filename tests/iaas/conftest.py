@@ -30,8 +30,8 @@ def cloud(place: Path) -> Iterator[Cloud]:
 def fake_nodes(cloud: Cloud) -> Callable[..., list[FakeHost]]:
     """Makes as many nodes, with fake machines, as are asked for; `fake` are settings of their driver."""
 
-    def make(count: int, fake: dict[str, str] | None = None, mem: int = 4096) -> list[FakeHost]:
-        hosts = [cloud.host(fake, mem) for _ in range(count)]
+    def make(count: int, fake: dict[str, str] | None = None, mem: int = 4096, simulated: bool = True) -> list[FakeHost]:
+        hosts = [cloud.host(fake, mem, simulated) for _ in range(count)]
         for host in hosts:
             cloud.join(host)
         return hosts

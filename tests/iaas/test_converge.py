@@ -1,0 +1,191 @@
+"""The decision about the next step of a machine: every case of a table, and what holds in all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
+from garbi.iaas.converge import Absent, Act, Await, Gone, Mirror, Seen, Sight, Silent, Step, next_step, nothing_sent
+from garbi.iaas.model.machine import Machine
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DIGEST = "9b2c1f0e6d3a4b5c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
+
+NEW = Machine(
+    id="web",
+    name="web",
+    type="fake",
+    image="any",
+    image_sha256="",
+    mem=16,
+    cpus=1,
+    disk=0,
+    node="n1",
+    ports=(),
+    labels={},
+    require={},
+    apart=None,
+    full_copy=False,
+    wish=Wish.RUNNING,
+    state=State.PENDING,
+    reason="",
+    refused=False,
+    address=None,
+    restart=RestartPolicy.NO,
+    on_node_failure=NodeFailurePolicy.RECREATE,
+    generation=1,
+    told_generation=0,
+    settled_generation=0,
+    epoch=2,
+    operation=None,
+    seen_at=None,
+    created_at=NOW,
+    updated_at=NOW,
+)
+ORDERED = replace(NEW, state=State.CREATING)
+MADE = replace(NEW, state=State.RUNNING, told_generation=1, settled_generation=1)
+WISHED = replace(MADE, generation=2, wish=Wish.STOPPED)
+DOOMED = replace(MADE, generation=2, wish=Wish.REMOVED)
+DOOMED_AND_TOLD = replace(DOOMED, state=State.REMOVING, told_generation=2)
+REFUSED = replace(NEW, state=State.FAILED, reason="no", refused=True, settled_generation=1)
+
+OURS = Sight(State.RUNNING, True, epoch=2, address="10.0.0.2")
+BUSY = replace(OURS, state=State.STOPPING, settled=False, reason="it hesitates")
+OLD = replace(OURS, epoch=1)
+FOREIGN = replace(OURS, epoch=None)
+GOING = replace(OURS, going=True)
+OLD_GOING = replace(OLD, going=True)
+WAITED = Mirror(State.REMOVING, settled=False)
+LEAVING = replace(GOING, settled=False)
+STUCK = replace(GOING, settled=True, reason="the disk is stuck")
+
+DISAPPEARED = Mirror(State.FAILED, "it disappeared from node n1")
+CREATE = Act(Step.CREATE, State.CREATING)
+DISTRIBUTE = Act(Step.DISTRIBUTE, State.CREATING)
+REMOVE = Act(Step.REMOVE, State.REMOVING)
+
+CASES: list[tuple[str, Machine, Seen, object]] = [
+    ("a new machine is ordered", NEW, Absent(), CREATE),
+    ("a new machine waits for a silent node", NEW, Silent(), Await()),
+    ("an order that may have been lost is repeated", ORDERED, Absent(), CREATE),
+    ("an order that was carried out unseen is told on", ORDERED, OURS, Act(Step.TELL, State.CREATING)),
+    ("the node itself says who has the name", ORDERED, FOREIGN, CREATE),
+    ("what an earlier assignment left goes first", ORDERED, OLD, Act(Step.REMOVE, State.CREATING)),
+    ("what an earlier assignment left is waited for", ORDERED, OLD_GOING, Await()),
+    ("content is brought first", replace(NEW, image_sha256=DIGEST), Absent(), DISTRIBUTE),
+    ("a refused machine stays as it is", REFUSED, Absent(), Mirror(State.FAILED, "no")),
+    ("a refused machine that is wished again is ordered", replace(REFUSED, generation=2), Absent(), CREATE),
+    ("what the node says is so", MADE, OURS, Mirror(State.RUNNING, address="10.0.0.2")),
+    ("what goes on is not settled", MADE, BUSY, Mirror(State.STOPPING, "it hesitates", "10.0.0.2", settled=False)),
+    ("nothing follows from silence", MADE, Silent(), Await()),
+    ("what is lost is not made again", MADE, Absent(), DISAPPEARED),
+    ("what is lost is not made again for a wish either", WISHED, Absent(), DISAPPEARED),
+    ("somebody else's machine is not ours", MADE, FOREIGN, DISAPPEARED),
+    ("an earlier assignment is not this one", MADE, OLD, DISAPPEARED),
+    ("a new wish is told", WISHED, OURS, Act(Step.TELL, State.RUNNING)),
+    ("a wish is told even when it is the same word", replace(MADE, generation=2), OURS, Act(Step.TELL, State.RUNNING)),
+    ("a wish waits for a silent node", WISHED, Silent(), Await()),
+    ("a removal is told", DOOMED, OURS, REMOVE),
+    ("a removal is told again when it is wished again", replace(DOOMED_AND_TOLD, generation=3), GOING, REMOVE),
+    ("a removal that is under way is waited for", DOOMED_AND_TOLD, LEAVING, WAITED),
+    ("a removal that is stuck is shown", DOOMED_AND_TOLD, STUCK, Mirror(State.REMOVING, "the disk is stuck")),
+    ("a removal waits for a silent node", DOOMED, Silent(), Await()),
+    ("what is gone is forgotten", DOOMED_AND_TOLD, Absent(), Gone()),
+    ("somebody else's machine is left alone", DOOMED, FOREIGN, Gone()),
+    ("what an earlier assignment left is removed", DOOMED, OLD, REMOVE),
+    ("what was never ordered is forgotten at once", replace(NEW, wish=Wish.REMOVED, generation=2), Silent(), Gone()),
+    ("what was refused is forgotten at once", replace(REFUSED, wish=Wish.REMOVED, generation=2), Silent(), Gone()),
+    ("what may have been ordered is asked for", replace(ORDERED, wish=Wish.REMOVED, generation=2), Silent(), Await()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("machine", "seen", "decision"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_the_next_step(machine: Machine, seen: Seen, decision: object) -> None:
+    assert next_step(machine, seen, image_there=False) == decision
+
+
+def test_content_that_is_there_is_not_brought_again() -> None:
+    assert next_step(replace(NEW, image_sha256=DIGEST), Absent(), image_there=True) == CREATE
+
+
+SIGHTS = st.builds(
+    Sight,
+    state=st.sampled_from(State),
+    settled=st.booleans(),
+    reason=st.sampled_from(["", "why"]),
+    epoch=st.sampled_from([None, 1, 2, 3]),
+    going=st.booleans(),
+)
+SEEN = st.one_of(SIGHTS, st.just(Absent()), st.just(Silent()))
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Machine:
+    generation = draw(st.integers(1, 4))
+    return replace(
+        NEW,
+        wish=draw(st.sampled_from(Wish)),
+        state=draw(st.sampled_from(State)),
+        refused=draw(st.booleans()),
+        image_sha256=draw(st.sampled_from(["", DIGEST])),
+        generation=generation,
+        told_generation=draw(st.integers(0, generation)),
+        settled_generation=draw(st.integers(0, generation)),
+    )
+
+
+@given(machines(), SEEN, st.booleans())
+def test_somebody_elses_machine_is_given_no_order_but_a_refusable_one(
+    machine: Machine, seen: Seen, there: bool
+) -> None:
+    decision = next_step(machine, seen, there)
+    if isinstance(seen, Sight) and seen.epoch is None and isinstance(decision, Act):
+        assert decision.step in (Step.CREATE, Step.DISTRIBUTE)
+
+
+@given(machines(), SEEN, st.booleans())
+def test_nothing_is_ordered_from_a_silent_node(machine: Machine, seen: Seen, there: bool) -> None:
+    decision = next_step(machine, seen, there)
+    if isinstance(seen, Silent):
+        assert not isinstance(decision, Act)
+
+
+@given(machines(), SEEN, st.booleans())
+def test_a_record_goes_only_when_nothing_is_left_and_that_was_wished(machine: Machine, seen: Seen, there: bool) -> None:
+    if isinstance(next_step(machine, seen, there), Gone):
+        assert machine.wish is Wish.REMOVED
+        assert nothing_sent(machine) or not (
+            isinstance(seen, Silent) or (isinstance(seen, Sight) and seen.epoch is not None)
+        )
+
+
+@given(machines(), SEEN, st.booleans())
+def test_what_a_node_was_told_is_never_created_again(machine: Machine, seen: Seen, there: bool) -> None:
+    decision = next_step(machine, seen, there)
+    if isinstance(decision, Act) and decision.step in (Step.CREATE, Step.DISTRIBUTE):
+        assert machine.told_generation == 0
+
+
+@given(machines(), SIGHTS)
+def test_a_wish_is_fulfilled_in_a_few_steps(machine: Machine, sight: Sight) -> None:
+    """A node that does what it is told brings every machine to rest."""
+    seen: Seen = replace(sight, epoch=2) if machine.told_generation else Absent()
+    there = False
+    for _ in range(6):
+        decision = next_step(machine, seen, there)
+        if not isinstance(decision, Act):
+            return
+        machine = replace(machine, state=decision.during, refused=False)
+        match decision.step:
+            case Step.DISTRIBUTE:
+                there = True
+            case Step.CREATE | Step.TELL:
+                machine, seen = replace(machine, told_generation=machine.generation), replace(OURS, epoch=2)
+            case Step.REMOVE:
+                machine, seen = replace(machine, told_generation=machine.generation), Absent()
+    raise AssertionError(f"it never comes to rest: {machine}")
