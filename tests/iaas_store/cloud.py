@@ -17,8 +17,9 @@ from garbi.iaas.model.event import Event
 from garbi.iaas.model.image import Image
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Amounts, DriverState, Load, Node, NodeState, Overcommit, Ssh
+from garbi.iaas.model.operation import OperationState
 from garbi.iaas.settings import Settings
-from garbi.iaas.store import audit, events, machines, nodes
+from garbi.iaas.store import audit, events, machines, nodes, operations
 from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.store.images import ImageTable
 
@@ -80,6 +81,12 @@ class Cloud:
     def add_machine(self, id: str | None = None, **fields: Any) -> Machine:
         """A machine of a fake driver."""
         return self.placement.accept(MachineSpec("any", type="fake", id=id, **fields))
+
+    def remove_machine(self, machine: Machine) -> bool:
+        """End its operation, and delete it."""
+        with self.write() as transaction:
+            operations.finish(transaction, machine.operation or "", OperationState.DONE, NOW)
+            return machines.delete(transaction, machine, "user", "", NOW)
 
     def node(self, name: str = "n1") -> Node:
         with self.read() as connection:

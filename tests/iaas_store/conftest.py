@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.iaas_store.cloud import Cloud
 from tests.postgres_server import PostgresServer
 
 from garbi.iaas.store.migrate import migrate
-from garbi.storage.engine import is_sqlite, path_of, url_of
+from garbi.iaas.store.schema import metadata
+from garbi.storage.engine import is_sqlite, url_of
 
 KINDS = ("sqlite", "postgresql")
 
@@ -46,11 +48,20 @@ def empty_sqlite() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def empty_postgres(postgres: PostgresServer) -> str:
-    """The name of a PostgreSQL database with the schema, to be copied."""
+def migrated_postgres(postgres: PostgresServer) -> str:
+    """A PostgreSQL database with the schema."""
     url = postgres.make_database()
     migrate(url)
-    return path_of(url).name
+    return url
+
+
+@pytest.fixture
+def empty_postgres(migrated_postgres: str) -> str:
+    """The same, without what the last test left in it."""
+    with psycopg.connect(migrated_postgres, options="-c lock_timeout=60s") as connection:
+        tables = ", ".join(metadata.tables)
+        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE".encode())
+    return migrated_postgres
 
 
 @pytest.fixture(params=KINDS)
@@ -68,8 +79,8 @@ def url(request: pytest.FixtureRequest, directory: Path) -> str:
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("empty_sqlite"), directory / "iaas.db")
         return url_of(directory / "iaas.db")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.make_database(request.getfixturevalue("empty_postgres"))
+    empty: str = request.getfixturevalue("empty_postgres")
+    return empty
 
 
 @pytest.fixture

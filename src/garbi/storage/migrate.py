@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from garbi.base.errors import FinalError, NoSpace
+from garbi.base.errors import Busy, FinalError, NoSpace
 from garbi.base.failpoints import reach
+from garbi.storage.conversion import converted_errors, first_line
 from garbi.storage.engine import is_sqlite, make_engine, path_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class Migrations:
     head: str
 
     def apply(self, url: str) -> None:
-        """Make or upgrade the database at `url`; raises NoSpace, or FinalError with Alembic's own words."""
+        """Make or upgrade the database at `url`.
+
+        Raises NoSpace, DatabaseUnavailable when no server answers, or FinalError with Alembic's own words.
+        """
         if self._revision(url) == self.head:
             return
         if is_sqlite(url):
@@ -62,9 +66,9 @@ class Migrations:
             return None
         engine = make_engine(url)
         try:
-            with engine.connect() as connection:
+            with converted_errors(), engine.connect() as connection:
                 row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, Busy):
             return None
         finally:
             engine.dispose()
@@ -94,4 +98,7 @@ def _wait_for_other(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    _upgrade(sys.argv[1], sys.stdin.read())
+    try:
+        _upgrade(sys.argv[1], sys.stdin.read())
+    except DBAPIError as error:
+        sys.exit(f"{type(error.orig).__name__}: {first_line(error)}")

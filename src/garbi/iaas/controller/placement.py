@@ -25,7 +25,7 @@ from garbi.iaas.scheduler import Ask, Candidate, Explanation, place
 from garbi.iaas.settings import Settings
 from garbi.iaas.store import candidates, idempotency, machines, nodes, operations
 from garbi.iaas.store.database import Database, Transaction
-from garbi.storage.database import Undone
+from garbi.storage.conversion import Undone
 
 ATTEMPTS = 10
 """How often a placement is tried whose node or port another was given first."""

@@ -1,0 +1,66 @@
+"""What a database says of itself, in Garbi's words: it is busy, full, or gone. What it says of a statement stays as it is."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from garbi.base.errors import Busy, DatabaseUnavailable, GarbiError, NoSpace
+
+SQLITE_FULL = re.compile("full|disk I/O error")
+
+FULL = {"53100"}
+UNDONE = {"40001", "40P01"}
+BUSY = {"53200", "53300", "53400", "55P03", "57014"}
+GONE = {"25006", "25P03", "57P01", "57P02", "57P03", "57P05", "58030"}
+"""States of PostgreSQL (its manual, appendix A): the disk is full; a deadlock; no lock, memory or connection to be had; the
+server ends, begins, is a copy that cannot be written, or gave up on a silent client."""
+
+
+class Undone(Busy):
+    """The database undid a transaction in favour of another: the same again may succeed at once."""
+
+
+@contextmanager
+def converted_errors() -> Iterator[None]:
+    """Raise NoSpace, Busy, Undone or DatabaseUnavailable for what the database says of itself."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Busy("the database is busy: every connection to it is in use") from error
+    except DBAPIError as error:
+        converted = _converted(error)
+        if converted is None:
+            raise
+        raise converted from error
+
+
+def _converted(error: DBAPIError) -> GarbiError | None:
+    """The error for what the database says of itself; None for what it says of a statement."""
+    state = getattr(error.orig, "sqlstate", None)
+    words = first_line(error)
+    if state in FULL or (isinstance(error.orig, sqlite3.OperationalError) and SQLITE_FULL.search(words)):
+        return NoSpace(f"the database cannot be written: {words}; free some space on the disk of the data directory")
+    if state in UNDONE:
+        return Undone(f"the database is busy: {words}")
+    if state in BUSY or (isinstance(error.orig, sqlite3.OperationalError) and "locked" in words):
+        return Busy(f"the database is busy: {words}")
+    if state in GONE or str(state).startswith("08") or error.connection_invalidated or _is_unconnected(error):
+        return DatabaseUnavailable(f"the database does not answer: {words}")
+    return None
+
+
+def first_line(error: DBAPIError) -> str:
+    """What the database said, without the statement and its values."""
+    return str(error.orig).strip().partition("\n")[0]
+
+
+def _is_unconnected(error: DBAPIError) -> bool:
+    """A server's own errors have a state; what has none, the client found out by itself."""
+    ours = not isinstance(error.orig, sqlite3.Error) and getattr(error.orig, "sqlstate", None) is None
+    return ours and isinstance(error, OperationalError | InterfaceError)
