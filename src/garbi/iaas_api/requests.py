@@ -21,8 +21,8 @@ from garbi.hyper_api.schemas import (
     PublishedPort,
 )
 
-MAX_DISK = 2**30
-MAX_OVERCOMMIT = 1024.0
+MAX_DISK = 2**31
+MAX_OVERCOMMIT = 1000.0
 MAX_USER = 32
 MAX_PATH = 4096
 MAX_SECRET = 512

@@ -10,6 +10,9 @@ from fastapi import Depends, Header, Request, Response
 from garbi.base.errors import InvalidField, UnsupportedMedia
 from garbi.base.resumption import PARTIAL as PARTIAL
 
+KEPT = "what came of it is kept: HEAD says how much, PATCH goes on"
+"""What becomes of a piece that is cut off, in words for the client."""
+
 _NUMBER = re.compile(r"[0-9]{1,15}\Z")
 _BOOLEAN = {"?0": False, "?1": True}
 

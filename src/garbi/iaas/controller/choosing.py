@@ -29,7 +29,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The type, the digest of the content (empty when the driver needs none), and what it takes of a node."""
+    """The type, the digest of the content (empty when there is none and the driver needs none), and what it takes of a node."""
 
     type: str
     sha256: str
@@ -43,11 +43,11 @@ def choose(connection: Connection, spec: MachineSpec, nodes: Sequence[Node]) -> 
     Raises UnknownImage when there is no such image or its content is not here yet, InvalidField when the type cannot use it.
     """
     drivers = [driver for node in nodes for driver in node.drivers]
-    if spec.type is not None and any(_takes_any(each) for each in drivers if each.name == spec.type):
-        return Choice(
-            spec.type, "", Amounts(spec.mem, spec.cpus, spec.disk), spec.on_node_failure or NodeFailurePolicy.RECREATE
-        )
     image = images.find(connection, spec.image)
+    if spec.type is not None and any(_takes_any(each) for each in drivers if each.name == spec.type):
+        sha256 = image.sha256 if image is not None and image.state is ImageState.ACTIVE else ""
+        policy = spec.on_node_failure or NodeFailurePolicy.RECREATE
+        return Choice(spec.type, sha256, Amounts(spec.mem, spec.cpus, spec.disk), policy)
     if image is None:
         raise _unknown(connection, spec.image)
     if image.state is not ImageState.ACTIVE:

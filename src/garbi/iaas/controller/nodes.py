@@ -15,7 +15,6 @@ from garbi.base.clock import Clock
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, GarbiError, InvalidField, NotFound
 from garbi.base.failpoints import reach
 from garbi.base.filters import check_filters
-from garbi.base.names import check_name
 from garbi.base.problem import to_problem
 from garbi.base.token import FORM, TOKEN_FILE, new_secret, read_secret
 from garbi.iaas.loops.converger import Converger
@@ -24,6 +23,7 @@ from garbi.iaas.loops.watchers import Watchers
 from garbi.iaas.model.node import Amounts, Load, Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.model.query import NODE_FILTERS
+from garbi.iaas.model.validation import check_node
 from garbi.iaas.provisioning import Target, check
 from garbi.iaas.store import events, machines, operations, secrets
 from garbi.iaas.store import nodes as table
@@ -258,14 +258,10 @@ def _find(connection: Connection, name: str) -> Node:
 
 
 def _check_spec(spec: NodeSpec, token: str | None) -> None:
-    check_name("name", spec.name)
+    check(Target(spec.name, spec.host, spec.port, spec.ssh, ""))
+    check_node(spec)
     if token is not None and not FORM.match(token):
         raise InvalidField("token", "token takes what the token file of the agent has: one line without spaces")
-    check(Target(spec.name, spec.host, spec.port, spec.ssh, token or ""))
-    for name in ("mem", "cpus", "disk"):
-        factor = getattr(spec.overcommit, name)
-        if not 0 < factor <= 1000:
-            raise InvalidField("overcommit", f"overcommit of {name} takes a number up to 1000, not {factor!r}")
 
 
 def _draft(spec: NodeSpec, clock: Clock) -> Node:

@@ -33,9 +33,7 @@ from garbi.iaas_api import requests, schemas
 from garbi.web.content import BodyReader, Digest, content_body
 from garbi.web.listing import link_next, parameters, read_list, takes
 from garbi.web.problems import documented
-from garbi.web.resumption import PARTIAL, UploadComplete, UploadOffset, describe_progress, require_partial
-
-KEPT = "what came of it is kept: HEAD says how much, PATCH goes on"
+from garbi.web.resumption import KEPT, PARTIAL, UploadComplete, UploadOffset, describe_progress, require_partial
 
 router = APIRouter(tags=["images"])
 no_query = [Depends(takes())]
