@@ -30,8 +30,8 @@ demo: setup ## a virtual machine and a container, each serving a page
 demo-stop: ## remove all that the demo made
 	@$(BIN)/python scripts/demo stop
 
-dev: setup ## hyper in the foreground, with its data in the demo's place
-	@$(BIN)/python scripts/demo serve
+dev: .venv/.filled ## a controller and nodes with fake machines, in the foreground
+	@$(BIN)/iaas dev $(ARGS)
 
 bench: setup ## measure against the bare tools
 	@$(BIN)/python -m benchmarks $(ARGS)

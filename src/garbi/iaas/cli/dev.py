@@ -56,5 +56,5 @@ def _asked_to_end() -> Iterator[threading.Event]:
 def _greet(cloud: DevCloud) -> None:
     say(f"iaas answers at {cloud.url} until Ctrl-C, with {len(cloud.nodes)} nodes whose machines are fake. Elsewhere:")
     say(f"export GARBI_IAAS_URL={cloud.url} GARBI_IAAS_TOKEN_FILE={cloud.token_file.absolute()}")
-    say("iaas add anything -t fake")
+    say("iaas vm add anything -t fake")
     sys.stdout.flush()
