@@ -93,8 +93,9 @@ def test_every_operation_refuses_a_query_field_that_it_does_not_know(
     body = {"PUT": {"state": "stopped"}, "POST": {"image": "any", "type": "fake"}}.get(method.upper())
     extra = "&type=raw" if path.startswith("/hyper/images/") and method == "put" else ""
     refused = still_server.ask(method.upper(), f"{plain_path(path)}?nonsense=1{extra}", body)
-    assert (refused.status, refused.json()["code"]) == (400, "unknown-filter")
-    assert refused.json()["field"] == "nonsense"
+    assert refused.status == 400
+    if method != "head":  # whose answers have no body
+        assert (refused.json()["code"], refused.json()["field"]) == ("unknown-filter", "nonsense")
 
 
 def test_an_unexpected_failure_tells_an_id_and_nothing_else(server: Server) -> None:
