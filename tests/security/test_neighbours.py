@@ -37,7 +37,8 @@ def test_cve_2025_54286_no_route_answers_a_page_of_another_site(still_server: Se
         {"Host": f"{here.rpartition(':')[0]}.evil.example"},
     ):
         reply = still_server.ask(method, target, headers=headers)
-        assert (reply.status, reply.json()["code"]) == (403, "refused-request")
+        assert reply.status == 403
+        assert method == "HEAD" or reply.json()["code"] == "refused-request"
         assert not [name for name in reply.headers if name.startswith("access-control") or name == "set-cookie"]
 
 
