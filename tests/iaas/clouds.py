@@ -101,6 +101,7 @@ class FakeHost:
     def start(self) -> None:
         """Let the agent work and answer."""
         put_database(self._settings.data_dir / AGENT_DATABASE, store_of_agent.migrate)
+        (self._settings.data_dir / "drivers" / "fake").mkdir(parents=True, exist_ok=True)  # where `world` looks
         self._agent = open_agent(self._settings, simulated=self._simulated)
         self.token = self._agent.secret
         self.open()

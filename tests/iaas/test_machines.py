@@ -79,6 +79,15 @@ def test_fifty_machines_at_once_all_run(cloud: Cloud, fake_nodes: MakeNodes) -> 
     cloud.sound()
 
 
+def test_an_id_can_be_used_again(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    fake_nodes(1)
+    for _ in range(2):
+        assert cloud.add(id="web").state is State.RUNNING
+        cloud.controller.machines.remove("web")
+        cloud.gone("web")
+    cloud.sound()
+
+
 def test_the_same_key_makes_one_machine(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     fake_nodes(2)
     first = cloud.controller.machines.add(machine_spec(), "key")

@@ -223,7 +223,7 @@ class Converger:
             "state": "stopped" if stopped else "running",
             "on_node_failure": machine.on_node_failure.value,
         }
-        document = client.machines.add(order, wait_s=0, idempotency_key=f"{machine.id}.{machine.epoch}")
+        document = client.machines.add(order, wait_s=0, idempotency_key=_key(machine))
         # A machine cannot be made paused: it is made running, and told the rest.
         told = machine.generation if machine.wish is not Wish.PAUSED else max(machine.generation - 1, 1)
         return _Tell(read(document, self._controller_id), told)
@@ -285,7 +285,7 @@ class Converger:
         if step is Step.CREATE and isinstance(error, UnknownImage) and machine.image_sha256:
             return self._is_patient(machine)  # the node let go of it, to make room, between two steps
         if isinstance(error, Conflict) and error.extra.get("field") == "Idempotency-Key":
-            return True  # an earlier order, of which no answer came, is still on its way
+            return self._is_patient(machine)  # an earlier order, of which no answer came, is still on its way
         if not isinstance(error, TemporaryError):
             return False
         return step not in (Step.CREATE, Step.DISTRIBUTE) or self._is_patient(machine)
@@ -319,3 +319,8 @@ class Converger:
         with suppress(KeyError):
             del self._tries[machine_id]
         self._deadlines.pop(machine_id, None)
+
+
+def _key(machine: Machine) -> str:
+    """What is the same for each repetition of an order, and for no other: an id may be that of a later machine, too."""
+    return f"{machine.id}.{machine.epoch}.{machine.created_at:%Y%m%dT%H%M%S.%f}"
