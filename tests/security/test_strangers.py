@@ -1,4 +1,4 @@
-"""Threat C: who has no token is told nothing by the agent, on no path, by no method, from no address.
+"""Threat C: who has no token is told nothing by a service, on no path, by no method, from no address.
 
 Octavia's agent did not ask for the controller's certificate (CVE-2019-17134), Nomad's client answered without a token
 (CVE-2023-1782).
@@ -22,8 +22,10 @@ from tests.api.conftest import LIMIT_S, Server, StartServer, run_hyper
 
 from garbi.base.errors import Unauthenticated
 from garbi.base.token import TOKEN_FILE, new_secret
+from garbi.devcloud import DevCloud
 from garbi.hyper.rest.app import assemble
 from garbi.hyper_api.client import HyperClient
+from garbi.iaas.rest.app import assemble as assemble_iaas
 
 
 def routes(holder: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -38,7 +40,9 @@ def routes(holder: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield method, prefix + re.sub(r"\{\w+(:\w+)?\}", "web", route.path)
 
 
-CENSUS = [*routes(assemble()), ("GET", "/"), ("GET", "/nothing"), ("TRACE", "/hyper/machines"), ("OPTIONS", "*")]
+APPS = {"hyper": assemble(), "iaas": assemble_iaas()}
+UNKNOWN = [("GET", "/"), ("GET", "/nothing"), ("TRACE", "/docs"), ("OPTIONS", "*")]
+CENSUS = [(name, *each) for name, app in APPS.items() for each in [*routes(app), *UNKNOWN]]
 WRONG = {
     "none": [],
     "empty": [""],
@@ -55,30 +59,50 @@ WRONG = {
 }
 
 
-def test_the_census_finds_what_the_contract_leaves_out() -> None:
-    assert {("GET", "/hyper/health"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/docs")} <= set(CENSUS)
+@pytest.fixture(scope="module")
+def doors(still_server: Server) -> Iterator[dict[str, tuple[str, str]]]:
+    """The address of each service, and its token."""
+    with DevCloud(nodes=0) as cloud:
+        hyper = (still_server.url, str(still_server.agent.secret))
+        yield {"hyper": hyper, "iaas": (cloud.url, str(cloud.controller.secret))}
 
 
-@pytest.mark.parametrize(("method", "target"), CENSUS)
-def test_cve_2019_17134_no_path_answers_without_the_token(still_server: Server, method: str, target: str) -> None:
+@pytest.mark.parametrize("service", APPS)
+def test_the_census_finds_what_the_contract_leaves_out(service: str) -> None:
+    for path in (f"/{service}/health", "/metrics", "/openapi.json", "/docs"):
+        assert (service, "GET", path) in CENSUS
+
+
+@pytest.mark.parametrize(("service", "method", "target"), CENSUS)
+def test_cve_2019_17134_no_path_answers_without_the_token(
+    doors: dict[str, tuple[str, str]], service: str, method: str, target: str
+) -> None:
+    url, secret = doors[service]
     for name, values in WRONG.items():
-        status, headers, body = ask(still_server, method, target, [filled(each, still_server) for each in values])
+        status, headers, body = ask(url, method, target, [filled(each, secret) for each in values])
         assert status == 401, name
         assert headers["www-authenticate"] == "Bearer"
         assert headers["cache-control"] == "no-store"
         assert method == "HEAD" or json.loads(body)["code"] == "unauthenticated"
-        assert still_server.agent.secret.encode() not in body
+        assert secret.encode() not in body
 
 
-def filled(value: str, server: Server) -> str:
-    secret = str(server.agent.secret)
+def test_the_token_of_an_agent_is_none_for_the_controller_and_the_other_way_round(
+    doors: dict[str, tuple[str, str]],
+) -> None:
+    for service, other in (("hyper", "iaas"), ("iaas", "hyper")):
+        for token, status in ((doors[service][1], 200), (doors[other][1], 401)):
+            assert ask(doors[service][0], "GET", f"/{service}/health", [f"Bearer {token}"])[0] == status
+
+
+def filled(value: str, secret: str) -> str:
     known = {"{}": secret, "{cut}": secret[:-1], "{swapped}": secret.swapcase()}
     return re.sub(r"\{\w*\}", lambda found: known[found.group()], value)
 
 
-def ask(server: Server, method: str, target: str, authorization: list[str]) -> tuple[int, dict[str, str], bytes]:
+def ask(url: str, method: str, target: str, authorization: list[str]) -> tuple[int, dict[str, str], bytes]:
     """A request with these values of the header Authorization, in this order."""
-    connection = HTTPConnection(urlsplit(server.url).netloc, timeout=LIMIT_S)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=LIMIT_S)
     try:
         connection.putrequest(method, target)
         for value in authorization:
