@@ -1,0 +1,338 @@
+"""The commands against a real controller and real agents with fake machines, and some commands as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pexpect
+import pytest
+from tests.free_ports import free_port
+from tests.iaas_api.conftest import Cloud, cloud_in, place
+
+from .conftest import IAAS, LIMIT_S, Run, Spawn, environment_of, read_all, run_iaas
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    """A cloud of two nodes, n1 and n2, and a host, h3, that is none."""
+    with place() as path, cloud_in(path) as cloud:
+        cloud.add_node("n1")
+        cloud.add_node("n2")
+        cloud.start_host("h3")
+        yield cloud
+
+
+def token_file(cloud: Cloud) -> Path:
+    return cloud.controller.settings.data_dir / "token"
+
+
+@pytest.fixture
+def iaas(cloud: Cloud, run_here: Run) -> Run:
+    """Runs one command against the cloud."""
+    return lambda *words: run_here("--url", cloud.url, "--token-file", str(token_file(cloud)), *words)
+
+
+def done(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines that a command printed, which must have succeeded."""
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """What a command that was refused said."""
+    assert (result.returncode, result.stdout) == (1, ""), result.stdout + result.stderr
+    return result.stderr
+
+
+@pytest.fixture
+def clean(cloud: Cloud) -> Iterator[None]:
+    """No machine is left behind."""
+    yield
+    for machine in cloud.client.machines.list():
+        cloud.client.machines.remove(machine["id"], wait_s=LIMIT_S)
+
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+def test_a_machine_lives_from_add_to_rm(iaas: Run) -> None:
+    assert done(iaas("vm", "add", "any", "-t", "fake", "-i", "web", "-m", "64", "--name", "shop")) == ["web"]
+    shown = json.loads("".join(done(iaas("vm", "show", "web", "-o", "json"))))
+    assert (shown["name"], shown["state"], shown["mem"]) == ("shop", "running", 64)
+    assert done(iaas("vm", "stop", "web")) == ["web"]
+    assert "already" in iaas("vm", "stop", "web").stderr
+    assert done(iaas("vm", "ls", "-q", "state=stopped")) == ["web"]
+    assert done(iaas("vm", "start", "web")) == ["web"]
+    assert done(iaas("vm", "pause", "web")) == ["web"]
+    assert done(iaas("vm", "resume", "web")) == ["web"]
+    assert len(done(iaas("vm", "stats", "web", "--interval", "0.1"))) == 2
+    assert iaas("vm", "log", "web").returncode == 0
+    assert done(iaas("vm", "rm", "web")) == ["web"]
+    assert "web" in refused(iaas("vm", "show", "web"))
+    assert "web" in refused(iaas("vm", "rm", "web"))
+
+
+def test_a_taken_port_is_refused_with_its_holder_by_name_and_node(iaas: Run) -> None:
+    port = free_port()
+    words = ("vm", "add", "any", "-t", "fake", "-n", "n1", "-p", f"{port}:80")
+    assert done(iaas(*words, "-i", "first")) == ["first"]
+    said = refused(iaas(*words, "-i", "second"))
+    assert str(port) in said
+    assert "first" in said
+    assert "n1" in said
+
+
+def test_an_explanation_judges_every_node_and_places_nothing(iaas: Run) -> None:
+    words = ("vm", "add", "any", "-t", "fake", "--explain", "-o", "json")
+    told = json.loads("".join(done(iaas(*words))))
+    assert told["chosen"] in ("n1", "n2")
+    assert [each["node"] for each in told["verdicts"]] == ["n1", "n2"]
+    assert done(iaas("vm", "ls", "-q")) == []
+
+
+def test_when_nothing_fits_each_node_is_told_of(iaas: Run) -> None:
+    said = refused(iaas("vm", "add", "any", "-t", "fake", "-m", "100000"))
+    assert "memory on 2 nodes" in said
+    assert [line.split()[1] for line in said.splitlines()[1:]] == ["n1:", "n2:"]
+    named = refused(iaas("vm", "add", "any", "-t", "fake", "-m", "100000", "-n", "n2"))
+    assert "node n2 cannot take it: memory" in named
+    assert "n1" not in named
+
+
+def test_many_machines_are_spread_and_those_that_must_be_apart_run_out_of_nodes(iaas: Run) -> None:
+    ids = done(iaas("vm", "add", "any", "-t", "fake", "-m", "16", "--name", "web", "--count", "6"))
+    assert len(set(ids)) == 6
+    rows = json.loads("".join(done(iaas("vm", "ls", "-o", "json"))))
+    assert sorted(each["name"] for each in rows) == [f"web-{number}" for number in range(1, 7)]
+    assert sorted(each["node"] for each in rows) == ["n1"] * 3 + ["n2"] * 3
+    apart = iaas("vm", "add", "any", "-t", "fake", "-m", "16", "--label", "app=x", "--apart", "app", "--count", "3")
+    assert apart.returncode == 1
+    assert len(apart.stdout.splitlines()) == 2
+    assert "a machine with app=x on 2 nodes" in apart.stderr
+    assert "1 of 3 machines failed" in apart.stderr
+
+
+def test_wrong_names_are_refused_in_words(iaas: Run) -> None:
+    assert "nobody" in refused(iaas("vm", "start", "nobody"))
+    assert "nowhere" in refused(iaas("vm", "add", "any", "-t", "fake", "-n", "nowhere"))
+    assert "nosuch" in refused(iaas("vm", "add", "nosuch"))
+    assert "n9" in refused(iaas("node", "show", "n9"))
+    assert "n9" in refused(iaas("node", "drain", "n9"))
+    assert "nosuch" in refused(iaas("img", "rm", "nosuch"))
+    assert "colour" in refused(iaas("vm", "ls", "colour=red"))
+    assert "Bad Name" in refused(iaas("vm", "add", "any", "-t", "fake", "-i", "Bad Name"))
+
+
+def test_a_node_is_added_once_drained_left_and_removed(cloud: Cloud, iaas: Run, tmp_path: Path) -> None:
+    host = cloud.hosts["h3"]
+    address = urlsplit(host.url).netloc
+    secret = tmp_path / "secret"
+    secret.write_text(host.agent.secret)
+    secret.chmod(0o600)
+    add = ("node", "add", "n3", address, "--no-provision", "--token-file", str(secret), "--label", "disk=ssd")
+    assert done(iaas(*add)) == ["n3"]
+    assert "n3" in refused(iaas(*add))
+    assert done(iaas("node", "ls", "-q", "state=ready")) == ["n1", "n2", "n3"]
+    assert done(iaas("vm", "add", "any", "-t", "fake", "-i", "web", "--require", "disk=ssd")) == ["web"]
+    assert "web" in refused(iaas("node", "rm", "n3"))
+    drained = iaas("node", "drain", "n3")
+    assert done(drained) == ["n3"]
+    assert drained.stderr.startswith("iaas: n3: ")
+    assert "draining" in refused(iaas("vm", "add", "any", "-t", "fake", "-n", "n3"))
+    assert done(iaas("node", "undrain", "n3")) == ["n3"]
+    assert "unreachable" in refused(iaas("node", "confirm-dead", "n3"))
+    assert done(iaas("node", "rm", "--force", "n3")) == ["n3"]
+    assert done(iaas("node", "ls", "-q")) == ["n1", "n2"]
+
+
+def test_a_node_whose_token_is_wrong_fails_with_a_way_on(cloud: Cloud, iaas: Run, tmp_path: Path) -> None:
+    address = urlsplit(cloud.hosts["h3"].url).netloc
+    secret = tmp_path / "secret"
+    secret.write_text("garbi_" + "x" * 43)
+    secret.chmod(0o600)
+    try:
+        said = refused(iaas("node", "add", "n4", address, "--no-provision", "--token-file", str(secret)))
+        assert "token" in said
+        assert "iaas node rm n4" in said
+    finally:
+        iaas("node", "rm", "n4")
+
+
+def test_an_image_is_sent_listed_used_and_removed(iaas: Run, tmp_path: Path) -> None:
+    file = tmp_path / "disk.raw"
+    file.write_bytes(b"\0" * 510 + b"\x55\xaa" + b"\0" * (3 * MIB))
+    sent = iaas("img", "add", "disk", str(file))
+    assert done(sent) == ["disk"]
+    assert "taken as raw" in sent.stderr
+    assert done(iaas("img", "add", "disk", str(file))) == ["disk"]
+    other = tmp_path / "other.raw"
+    other.write_bytes(b"\0" * 510 + b"\x55\xaa" + b"\0" * (2 * MIB))
+    assert "another image called disk" in refused(iaas("img", "add", "disk", str(other), "-t", "raw"))
+    shown = json.loads("".join(done(iaas("img", "ls", "-o", "json", "name=disk"))))[0]
+    assert (shown["type"], shown["state"], shown["size"]) == ("raw", "active", 3 * MIB + 512)
+    assert done(iaas("vm", "add", "disk", "-t", "fake", "-i", "web")) == ["web"]
+    assert "web" in refused(iaas("img", "rm", "disk"))
+    done(iaas("vm", "rm", "web"))
+    assert done(iaas("img", "rm", "disk")) == ["disk"]
+
+
+@contextlib.contextmanager
+def cutting(url: str, after: int) -> Iterator[str]:
+    """The address of a go-between that cuts the first upload through it after so many bytes."""
+    from http.client import HTTPConnection
+
+    server_of = urlsplit(url).netloc
+    cut = threading.Event()
+
+    class Between(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            size = int(self.headers.get("Content-Length") or 0)
+            onward = HTTPConnection(server_of, timeout=LIMIT_S)
+            onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                onward.putheader(name, value)
+            onward.endheaders()
+            if size > after and not cut.is_set():
+                onward.send(self.rfile.read(after))
+                cut.set()
+                onward.close()
+                self.close_connection = True
+                return
+            while size > 0 and (block := self.rfile.read(min(size, MIB))):
+                onward.send(block)
+                size -= len(block)
+            answer = onward.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("content-length", "connection", "transfer-encoding"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_GET  # noqa: N815 - names of the library
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Between)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+        assert cut.is_set()
+    finally:
+        server.shutdown()
+        thread.join(LIMIT_S)
+        server.server_close()
+
+
+def test_an_upload_that_is_cut_goes_on_by_itself(cloud: Cloud, tmp_path: Path) -> None:
+    file = tmp_path / "large.raw"
+    file.write_bytes(os.urandom(510) + b"\x55\xaa" + os.urandom(12 * MIB))
+    with cutting(cloud.url, 5 * MIB) as between:
+        environment = environment_of(tmp_path, between, token_file(cloud))
+        assert done(run_iaas(environment, "img", "add", "large", str(file), "-t", "raw")) == ["large"]
+    assert cloud.client.images.get("large")["size"] == file.stat().st_size
+    cloud.client.images.remove("large")
+
+
+def test_an_upload_shows_a_bar_and_what_it_became(cloud: Cloud, spawn: Spawn, tmp_path: Path) -> None:
+    file = tmp_path / "large.raw"
+    with file.open("wb") as content:
+        content.write(b"\0" * 510 + b"\x55\xaa")
+        content.truncate(100 * MIB)
+    child = spawn(cloud.url, "img", "add", "large", str(file), token_file=token_file(cloud))
+    child.expect("MB")
+    child.expect(r"large is here \(raw, 100.0 MiB\)")
+    child.expect(pexpect.EOF)
+    cloud.client.images.remove("large")
+
+
+def test_the_shell_makes_and_completes_machines(cloud: Cloud, spawn: Spawn) -> None:
+    shell = spawn(cloud.url, token_file=token_file(cloud))
+    shell.expect("iaas>")
+    shell.sendline("vm add any -t fake -i website")
+    shell.expect(r"website is running \(fake, on n[12]\)")
+    shell.expect("iaas>")
+    shell.send("vm stop web\t")
+    shell.expect("site")
+    shell.sendline("")
+    shell.expect("website is stopped")
+    shell.expect("iaas>")
+    shell.sendline("exit")
+    shell.expect(pexpect.EOF)
+
+
+def test_lists_on_a_terminal_are_tables_with_the_age_of_a_node(cloud: Cloud, spawn: Spawn) -> None:
+    rows = read_all(spawn(cloud.url, "node", "ls", token_file=token_file(cloud))).splitlines()
+    assert rows[0].split()[:4] == ["NAME", "STATE", "ADDRESS", "MACHINES"]
+    assert [row.split()[:2] for row in rows[1:3]] == [["n1", "ready"], ["n2", "ready"]]
+    assert all(" s" in row for row in rows[1:3])
+
+
+def test_the_cloud_is_sound_and_says_so(iaas: Run) -> None:
+    assert done(iaas("audit")) == ["INVARIANT\tSUBJECT\tDETAIL"]
+
+
+def test_events_are_streamed_as_they_happen(cloud: Cloud, tmp_path: Path, iaas: Run) -> None:
+    environment = environment_of(tmp_path, cloud.url, token_file(cloud))
+    words = [*IAAS, "events", "--after", "0", "-o", "json", "subject=machine", "id=eventful"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            assert watching.stdout is not None
+            done(iaas("vm", "add", "any", "-t", "fake", "-i", "eventful"))
+            seen: list[dict[str, Any]] = []
+            decoder, text = json.JSONDecoder(), ""
+            while not seen or seen[-1]["state"] != "running":
+                text += watching.stdout.readline()
+                with contextlib.suppress(ValueError):
+                    seen.append(decoder.decode(text))
+                    text = ""
+            assert {each["id"] for each in seen} == {"eventful"}
+        finally:
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(LIMIT_S) == 130
+
+
+def test_who_has_another_token_is_told_where_the_right_one_is(cloud: Cloud, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("garbi_" + "y" * 43)
+    wrong.chmod(0o600)
+    said = refused(run_iaas(environment_of(tmp_path, cloud.url, wrong), "vm", "ls"))
+    assert "GARBI_IAAS_TOKEN_FILE" in said
+
+
+def test_the_controller_is_a_command_that_says_where_it_answers(tmp_path: Path) -> None:
+    environment = environment_of(tmp_path, "http://127.0.0.1:1")
+    words = [*IAAS, "serve", "--port", "0", "--data-dir", str(tmp_path / "iaas")]
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as serving:
+        try:
+            assert serving.stdout is not None
+            line = next(each for each in serving.stdout if "http://" in each)
+            url = line.split("http://", 1)[1].split()[0]
+            there = environment_of(tmp_path, f"http://{url}", tmp_path / "iaas/token")
+            assert done(run_iaas(there, "node", "ls")) == [
+                "NAME\tSTATE\tADDRESS\tMACHINES\tMEM\tCPUS\tTYPES\tSEEN\tLABELS\tREASON"
+            ]
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            assert serving.wait(LIMIT_S) == 0
