@@ -51,11 +51,6 @@ class HostKeys:
                 self._keep(name, known)
         return "".join(f"{name} {key}\n" for key in known)
 
-    def forget(self, target: Target) -> None:
-        """Believe no key of the host any more."""
-        with _LOCK:
-            self._keep(_name(target), [])
-
     def _refuse(self, target: Target) -> list[str]:
         shown = [fingerprint(key) for key in scan(target)]
         raise HostKeyRefused(

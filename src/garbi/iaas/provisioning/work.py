@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from garbi.base.errors import ProvisioningFailed
+from garbi.base.errors import InvalidField, ProvisioningFailed
 from garbi.iaas.provisioning import node_files, playbook, ssh
 from garbi.iaas.provisioning.hostkeys import HostKeyRefused, HostKeys, HostSilent
 from garbi.iaas.provisioning.playbook import Cancelled, Outcome, TaskFailed
@@ -18,12 +18,14 @@ from garbi.iaas.provisioning.wheels import WheelsMissing, wheels_for
 from garbi.iaas.provisioning.words import clean
 
 ADD, REMOVE = "add_node", "remove_node"
-REACH, PREPARE, CHECK = "reach the host", "prepare the wheels", "check that all is there"
+REACH, PREPARE = "reach the host", "prepare the wheels"
 OnProgress = Callable[[TaskProgress], None]
 
 
 def add(target: Target, on_progress: OnProgress, cancelled: threading.Event, data_dir: Path) -> Outcome:
     """Make the host into a node; the outcome says how much changed. Raises InvalidField, ProvisioningFailed."""
+    if not target.token:
+        raise InvalidField("token", "a node needs a token, and this one has none")
     course = _Course(target, on_progress, cancelled, data_dir, playbook.count_tasks(ADD) + 2)
     with course.connected() as (host, directory):
         course.begin(PREPARE)

@@ -30,6 +30,10 @@ if [ ! -e "$record/complete" ]; then
     getent group | cut -d : -f 1 | sort >"$record/groups"
     ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/\1/' | sort >"$record/links"
     nft list tables | sort >"$record/tables"
+    nft list chains | awk '
+        $1 == "table" { table = $2 " " $3 }
+        $1 == "chain" { chain = $2; print table, chain }
+        / policy drop;/ { print table, chain, "drop" }' | sort >"$record/chains"
     cat /proc/sys/net/ipv4/ip_forward >"$record/ip_forward"
     for path in /etc /opt /var/lib /var/cache /var/log; do
         find "$path" -mindepth 1 -maxdepth 1

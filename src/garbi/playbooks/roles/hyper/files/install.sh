@@ -12,9 +12,11 @@ if [ -e "$place/complete" ]; then exit 0; fi
 rm -rf "$place" "$wheels"
 mkdir "$wheels"
 tar -x --no-same-owner -f "$archive" -C "$wheels"
-/usr/bin/python3 -m venv "$place"
-"$place/bin/python" -m pip --quiet --isolated --disable-pip-version-check install --no-index --find-links "$wheels" \
-    --require-hashes --only-binary=:all: --no-deps --requirement "$wheels/requirements.txt"
+/usr/bin/python3 -m venv --without-pip "$place"
+# The pip that the distribution keeps for new environments; a module is compiled when hyper first loads it.
+PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) "$place/bin/python" -m pip --quiet --isolated \
+    --disable-pip-version-check install --no-compile --no-index --find-links "$wheels" --require-hashes \
+    --only-binary=:all: --no-deps --requirement "$wheels/requirements.txt"
 packages=$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 for file in /usr/lib/python3/dist-packages/libvirt*; do
     ln -sf "$file" "$packages/"

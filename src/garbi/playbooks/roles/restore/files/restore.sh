@@ -69,12 +69,36 @@ remove_networks() {
     done
     for family in ip ip6; do
         for name in filter nat mangle raw libvirt_network docker-bridges; do
-            if nft list table "$family" "$name" >/dev/null 2>&1 && ! was tables "table $family $name"; then
+            if ! nft list table "$family" "$name" >"$going/table" 2>/dev/null; then continue; fi
+            if was tables "table $family $name"; then
+                remove_rules "$family" "$name"
+            else
                 nft delete table "$family" "$name"
             fi
         done
     done
     if [ "$(cat "$record/ip_forward")" = 0 ]; then echo 0 >/proc/sys/net/ipv4/ip_forward; fi
+}
+
+# In a table that was there before only the rules and chains of Docker and libvirt go.
+remove_rules() {
+    nft list chains "$1" | awk -v table="$2" '$1 == "table" { here = $3 == table } here && $1 == "chain" { print $2 }' |
+        grep -E '^(DOCKER|LIBVIRT_)' | while read -r chain; do was chains "$1 $2 $chain" || echo "$chain"; done >"$going/chains"
+    nft -a list table "$1" "$2" | awk -v table="$1 $2" -v chains="$going/chains" '
+        BEGIN { while ((getline name < chains) > 0) ours[name] = 1 }
+        $1 == "chain" { chain = $2; next }
+        / # handle / {
+            found = /"(docker0|virbr0)"/
+            for (i = 1; i < NF; i++) if (($i == "jump" || $i == "goto") && $(i + 1) in ours) found = 1
+            if (found && !(chain in ours)) print "delete rule", table, chain, "handle", $NF
+        }' >"$going/orders"
+    sed "s/.*/flush chain $1 $2 &/" "$going/chains" >>"$going/orders"
+    sed "s/.*/delete chain $1 $2 &/" "$going/chains" >>"$going/orders"
+    nft -f "$going/orders"
+    if [ "$2" = filter ] && nft list chain "$1" filter FORWARD 2>/dev/null | grep -q 'policy drop' &&
+        ! was chains "$1 filter FORWARD drop"; then
+        nft "chain $1 filter FORWARD { policy accept; }"
+    fi
 }
 
 remove_packages() {
