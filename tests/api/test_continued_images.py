@@ -99,16 +99,12 @@ def test_a_piece_must_say_what_it_is(
 
 
 def test_a_piece_without_a_digest_is_refused(still_server: Server) -> None:
-    refused = still_server.ask(
-        "PATCH", "/hyper/images/web?type=raw", raw=b"x", headers={**PIECE, "Upload-Offset": "0"}
-    )
+    refused = still_server.ask("PATCH", "/hyper/images/web?type=raw", raw=b"x", headers={**PIECE, "Upload-Offset": "0"})
     assert (refused.status, refused.json()["field"]) == (422, "sha256")
 
 
 def test_pieces_that_are_not_what_the_digest_says_leave_nothing(server: Server, content: bytes) -> None:
-    refused = server.ask(
-        "PATCH", place_of("web", content), raw=content[::-1], headers={**PIECE, "Upload-Offset": "0"}
-    )
+    refused = server.ask("PATCH", place_of("web", content), raw=content[::-1], headers={**PIECE, "Upload-Offset": "0"})
     assert (refused.status, refused.json()["code"]) == (422, "digest-mismatch")
     assert leftovers(server) == []
 

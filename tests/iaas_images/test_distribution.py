@@ -86,9 +86,7 @@ def test_progress_is_told_from_begin_to_end(store: ImageStore, image: Image, hos
     assert told[0][1] == "sending image web to node n1: 0 of 8 MiB"
 
 
-def test_a_transfer_that_is_cut_off_twice_goes_on_where_it_ended(
-    store: ImageStore, image: Image, host: Server
-) -> None:
+def test_a_transfer_that_is_cut_off_twice_goes_on_where_it_ended(store: ImageStore, image: Image, host: Server) -> None:
     with relay_to(host.url, SIZE // 3, SIZE * 2 // 3) as wire:
         name = Distribution(store, Shared()).ensure(NODE, client_of(host, wire.url), image, ignore)
         assert wire.broken == 2
@@ -132,9 +130,7 @@ def test_two_nodes_get_an_image_at_the_same_time(
             done.result(120)
 
 
-def test_a_node_that_lost_the_image_or_its_content_gets_it_again(
-    store: ImageStore, image: Image, host: Server
-) -> None:
+def test_a_node_that_lost_the_image_or_its_content_gets_it_again(store: ImageStore, image: Image, host: Server) -> None:
     distribution = Distribution(store, Shared())
     name = distribution.ensure(NODE, client_of(host), image, ignore)
     host.client.images.remove(name)

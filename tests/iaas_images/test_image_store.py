@@ -72,9 +72,7 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_ended(store: ImageStore) ->
     assert (image.sha256, image.size, store.offset("web")) == (sha256_of(content), 3 * MIB, 3 * MIB)
 
 
-def test_an_upload_goes_on_after_a_restart_of_the_controller(
-    store: ImageStore, root: Path, database: Database
-) -> None:
+def test_an_upload_goes_on_after_a_restart_of_the_controller(store: ImageStore, root: Path, database: Database) -> None:
     content = os.urandom(2 * MIB)
     store.register("web", ImageType.RAW)
     store.receive("web", 0, pieces(content[:MIB]), complete=False)

@@ -22,6 +22,7 @@ _NFS = "nfs://"
 _FOLDER = "sha256"
 _BLOCK = 1 << 20
 _READER = "nfs-cat"
+_VERSION = "version=4"  # one port, and no helpers beside the server
 SILENCE_S = 30.0
 """How long a server may say nothing before the share counts as gone."""
 
@@ -78,7 +79,9 @@ class ImageShare:
     def _read_server(self, sha256: str) -> Iterator[bytes]:
         """By libnfs in a process of its own, which cannot hang the agent for good: it ends when nobody reads on."""
         url = urlsplit(self._place)
-        command = [_READER, urlunsplit(url._replace(path=f"{url.path.rstrip('/')}/{_FOLDER}/{sha256}"))]
+        path = f"{url.path.rstrip('/')}/{_FOLDER}/{sha256}"
+        query = url.query if "version=" in url.query else "&".join(filter(None, (url.query, _VERSION)))
+        command = [_READER, urlunsplit(url._replace(path=path, query=query))]
         try:
             reader = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
