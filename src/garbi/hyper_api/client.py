@@ -1,6 +1,6 @@
 """A client of one host: for the command line, the controller and users' programs. Documents go in and out as plain dicts.
 
-    client = HyperClient("http://127.0.0.1:8081")
+    client = HyperClient("http://127.0.0.1:8081", token=Path("/var/lib/garbi/hyper/token").read_text().strip())
     machine = client.machines.add({"image": "tiny", "ports": [{"node_port": 8080, "machine_port": 80}]})
     client.machines.remove(machine["id"])
 
