@@ -201,16 +201,6 @@ class Cloud:
     def ids(self) -> list[str]:
         return [machine.id for machine in self.controller.machines.list()]
 
-    def is_in(self, name: str, state: NodeState) -> Node:
-        """The node, once it is in that state."""
-        eventually(f"node {name} {state}", lambda: self.controller.nodes.get(name).state is state)
-        return self.controller.nodes.get(name)
-
-    def machine_is(self, machine_id: str, state: State) -> Machine:
-        """The machine, once it is in that state."""
-        eventually(f"machine {machine_id} {state}", lambda: self.controller.machines.get(machine_id).state is state)
-        return self.controller.machines.get(machine_id)
-
     def sound(self) -> None:
         """Nothing is amiss, once what is under way has come to an end."""
         eventually("a clean audit", lambda: self.controller.audit() == [], words=self.controller.audit)
@@ -224,6 +214,18 @@ class Cloud:
         finally:
             for host in self.hosts:
                 host.stop()
+
+
+def node_is(cloud: Cloud, name: str, state: NodeState) -> Node:
+    """The node, once it is in that state."""
+    eventually(f"node {name} {state}", lambda: cloud.controller.nodes.get(name).state is state)
+    return cloud.controller.nodes.get(name)
+
+
+def machine_is(cloud: Cloud, machine_id: str, state: State) -> Machine:
+    """The machine, once it is in that state."""
+    eventually(f"machine {machine_id} {state}", lambda: cloud.controller.machines.get(machine_id).state is state)
+    return cloud.controller.machines.get(machine_id)
 
 
 def machine_spec(**values: object) -> MachineSpec:

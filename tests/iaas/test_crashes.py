@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.iaas.clouds import Cloud, FakeHost
-from tests.iaas.victim import BYSTANDER, LIMIT_S, VICTIM, Orders, process, wait_for_rest
+from tests.iaas.clouds import LIMIT_S, Cloud, FakeHost
+from tests.iaas.victim import BYSTANDER, VICTIM, Orders, process, wait_for_rest
 
 from garbi.base.failpoints import EXIT_CODE
 from garbi.hyper_api.vocabulary import State, Wish

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.free_ports import free_port
-from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_spec
+from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, machine_spec
 
 from garbi.base.errors import (
     AlreadyExists,
@@ -174,9 +174,9 @@ def test_what_happens_at_the_node_is_seen_here(cloud: Cloud, fake_nodes: MakeNod
     cloud.add(id="killed")
     cloud.add(id="deleted")
     host.world.kill("killed", "out of memory")
-    assert "out of memory" in cloud.machine_is("killed", State.FAILED).reason
+    assert "out of memory" in machine_is(cloud, "killed", State.FAILED).reason
     host.client.machines.remove("deleted")
-    assert cloud.machine_is("deleted", State.FAILED).reason == "it disappeared from node n1"
+    assert machine_is(cloud, "deleted", State.FAILED).reason == "it disappeared from node n1"
     assert host.running() == []
     cloud.controller.machines.remove("deleted")
     cloud.gone("deleted")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from tests.free_ports import free_port
-from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_spec
+from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, machine_spec, node_is
 
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, InvalidField, NotFound, NothingFits
 from garbi.hyper_api.vocabulary import State, Wish
@@ -46,7 +46,7 @@ def test_a_host_where_nothing_answers_leaves_a_failed_node_that_can_be_tried_aga
     assert operation.state is OperationState.FAILED
     assert operation.error is not None
     assert operation.error["code"] == "node-unreachable"
-    failed = cloud.is_in("n1", NodeState.FAILED)
+    failed = node_is(cloud, "n1", NodeState.FAILED)
     assert "no answer from" in failed.reason
     host.open()
     assert cloud.join(host).state is NodeState.READY
@@ -104,16 +104,16 @@ def test_a_silent_node_is_unreachable_and_its_machines_are_unknown_until_it_is_b
     host, _ = fake_nodes(2)
     cloud.add(id="web", node="n1")
     host.stop()
-    node = cloud.is_in("n1", NodeState.UNREACHABLE)
+    node = node_is(cloud, "n1", NodeState.UNREACHABLE)
     assert "no answer since" in node.reason
-    assert "n1 is unreachable" in cloud.machine_is("web", State.UNKNOWN).reason
+    assert "n1 is unreachable" in machine_is(cloud, "web", State.UNKNOWN).reason
     assert host.running() == ["web"]
     assert cloud.add(id="elsewhere").node == "n2"
     with pytest.raises(NothingFits):
         cloud.controller.machines.add(machine_spec(node="n1"))
     cloud.controller.machines.wish("web", Wish.STOPPED)
     host.start()
-    cloud.is_in("n1", NodeState.READY)
+    node_is(cloud, "n1", NodeState.READY)
     assert cloud.settled("web").state is State.STOPPED
     cloud.sound()
 
@@ -136,7 +136,7 @@ def test_events_are_heard_again_after_the_agent_was_started_anew(cloud: Cloud, f
     host.stop()
     host.world.kill("web", "it fell while nobody looked")
     host.start()
-    assert "it fell" in cloud.machine_is("web", State.FAILED).reason
+    assert "it fell" in machine_is(cloud, "web", State.FAILED).reason
     cloud.controller.machines.wish("web", Wish.RUNNING)
     assert cloud.settled("web").state is State.RUNNING
     cloud.sound()
@@ -147,8 +147,8 @@ def test_another_agent_at_the_address_is_given_no_orders(cloud: Cloud, fake_node
     cloud.add(id="web")
     host.replace_agent(cloud.root)
     host.client.machines.add({"image": "any", "type": "fake", "id": "web", "mem": 16})
-    assert "another agent answers" in cloud.is_in("n1", NodeState.FAILED).reason
-    assert cloud.machine_is("web", State.UNKNOWN).reason.startswith("node n1: another agent")
+    assert "another agent answers" in node_is(cloud, "n1", NodeState.FAILED).reason
+    assert machine_is(cloud, "web", State.UNKNOWN).reason.startswith("node n1: another agent")
     cloud.controller.machines.remove("web")
     cloud.reopen()
     cloud.finished(cloud.controller.nodes.remove("n1", force=True))
@@ -182,7 +182,7 @@ def test_a_dead_node_is_said_to_be_dead_and_forgotten(cloud: Cloud, fake_nodes: 
     with pytest.raises(Conflict):
         cloud.controller.nodes.confirm_dead("n1")
     host.stop()
-    cloud.is_in("n1", NodeState.UNREACHABLE)
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
     with pytest.raises(Conflict, match="confirm-dead"):
         cloud.controller.nodes.remove("n1", force=True)
     assert cloud.controller.nodes.confirm_dead("n1").state is NodeState.UNAVAILABLE
@@ -198,11 +198,11 @@ def test_a_node_that_was_said_to_be_dead_may_come_back(cloud: Cloud, fake_nodes:
     (host,) = fake_nodes(1)
     cloud.add(id="web")
     host.stop()
-    cloud.is_in("n1", NodeState.UNREACHABLE)
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
     cloud.controller.nodes.confirm_dead("n1")
     host.start()
-    cloud.is_in("n1", NodeState.READY)
-    cloud.machine_is("web", State.RUNNING)
+    node_is(cloud, "n1", NodeState.READY)
+    machine_is(cloud, "web", State.RUNNING)
     cloud.sound()
 
 
@@ -245,9 +245,9 @@ def test_a_drained_node_that_falls_silent_is_drained_when_it_is_back(cloud: Clou
     (host,) = fake_nodes(1)
     cloud.finished(cloud.controller.nodes.drain("n1"))
     host.stop()
-    cloud.is_in("n1", NodeState.UNREACHABLE)
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
     host.start()
-    cloud.is_in("n1", NodeState.DRAINING)
+    node_is(cloud, "n1", NodeState.DRAINING)
     cloud.sound()
 
 

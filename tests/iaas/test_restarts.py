@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_spec
+from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_spec, node_is
 
 from garbi.base.errors import DataDirLocked
 from garbi.hyper_api.vocabulary import State, Wish
@@ -41,7 +41,7 @@ def test_a_wish_for_a_silent_node_is_kept_over_a_restart(cloud: Cloud, fake_node
     (host,) = fake_nodes(1)
     cloud.add(id="web")
     host.stop()
-    cloud.is_in("n1", NodeState.UNREACHABLE)
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
     cloud.controller.machines.remove("web")
     cloud.reopen()
     assert cloud.controller.nodes.get("n1").state is NodeState.UNREACHABLE
@@ -57,7 +57,7 @@ def test_a_node_that_was_being_added_becomes_ready(cloud: Cloud) -> None:
     cloud.controller.nodes.add(host.spec(), host.token)
     cloud.reopen()
     host.open()
-    cloud.is_in("n1", NodeState.READY)
+    node_is(cloud, "n1", NodeState.READY)
     cloud.sound()
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.iaas.clouds import LIMIT_S, machine_spec
+from tests.iaas.clouds import eventually, machine_spec
 
 from garbi.base import failpoints
 from garbi.hyper_api.vocabulary import Wish
@@ -77,14 +76,12 @@ def carry_out(orders: Orders) -> None:
 
 def wait_for_rest(controller: Controller) -> None:
     """Wait until no machine and no operation is under way."""
-    deadline = time.monotonic() + LIMIT_S
-    while True:
-        busy: list[object] = [each for each in controller.machines.list() if not each.settled]
-        busy += controller.operations.list({"state": OperationState.RUNNING.value})
-        if not busy:
-            return
-        assert time.monotonic() < deadline, busy
-        time.sleep(0.02)
+
+    def busy() -> list[object]:
+        operations = controller.operations.list({"state": OperationState.RUNNING.value})
+        return [*(each for each in controller.machines.list() if not each.settled), *operations]
+
+    eventually("rest", lambda: not busy(), busy)
 
 
 @contextlib.contextmanager

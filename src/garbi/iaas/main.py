@@ -102,14 +102,9 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
         cluster_id, database, clients, converger, records, clock, settings.check_period_s, settings.unreachable_after_s
     )
     watchers = Watchers(watching)
-    hosts = Hosts(settings, database, clients, feed, clock, watchers.watch, watchers.unwatch)
     placement = Placement(database, settings, clock=clock)
-    workflows: dict[OperationKind, Workflow] = {
-        OperationKind.NODE_ADD: AddNode(hosts),
-        OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake),
-        OperationKind.NODE_DRAIN: Drain(hosts, placement, converger.hands.holding, converger.wake),
-    }
-    runner = OperationRunner(database, workflows, clock, settings.provision_parallel)
+    hosts = Hosts(settings, database, clients, feed, clock, watchers.watch, watchers.unwatch)
+    runner = OperationRunner(database, _workflows(hosts, placement, converger), clock, settings.provision_parallel)
     return Parts(
         settings=settings,
         cluster_id=cluster_id,
@@ -127,6 +122,14 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
         audit=Audit(cluster_id, database, clients),
         lock=lock,
     )
+
+
+def _workflows(hosts: Hosts, placement: Placement, converger: Converger) -> dict[OperationKind, Workflow]:
+    return {
+        OperationKind.NODE_ADD: AddNode(hosts),
+        OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake),
+        OperationKind.NODE_DRAIN: Drain(hosts, placement, converger.hands.holding, converger.wake),
+    }
 
 
 def _secret_of(database: Database, name: str) -> str | None:
