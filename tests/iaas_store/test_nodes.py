@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.iaas_store.cloud import NOW, Cloud, make_node, note_facts
 
 from garbi.base.errors import AlreadyExists, Conflict, StaleWrite
-from garbi.iaas.model.node import Amounts, NodeState, Ssh
+from garbi.iaas.model.node import Amounts, Load, NodeState, Ssh
 from garbi.iaas.store import nodes, secrets
 from garbi.iaas.store.schema import nodes as rows
 
@@ -141,3 +141,16 @@ def test_an_error_does_not_show_the_secret_that_it_is_about(cloud: Cloud) -> Non
     with pytest.raises(IntegrityError) as refusal, cloud.write() as transaction:
         secrets.put(transaction, "nowhere", "do-not-tell")
     assert "do-not-tell" not in str(refusal.value)
+
+
+def test_a_node_that_says_what_cannot_be_is_kept_as_far_as_it_can_be(cloud: Cloud) -> None:
+    cloud.add_node()
+    huge, odd = Amounts(10**30, -5, 10**30), Load(float("nan"), 10**30)
+    with cloud.write() as transaction:
+        nodes.note_facts(transaction, "n1", huge, odd, "x\0\ud800", (), {"a\0": "\ud800"}, "c", "b", NOW)
+        assert nodes.note_seen(transaction, "n1", odd, NOW)
+        assert nodes.set_state(transaction, "n1", NodeState.UNREACHABLE, "said \0 and \ud800 and ü", NOW)
+    node = cloud.node()
+    assert (node.has.mem, node.has.cpus, node.load.load1) == (nodes.MOST, 0, 0.0)
+    assert (node.architecture, node.reason) == ("x\ufffd?", "said \ufffd and ? and ü")
+    assert cloud.events()[-1].reason == node.reason

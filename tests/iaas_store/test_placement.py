@@ -194,6 +194,18 @@ def test_strategies_and_anti_affinity_decide_among_nodes(cloud: Cloud) -> None:
     assert cloud.add_machine(labels={"app": "cache"}, apart="app").node
 
 
+def test_a_machine_that_asked_to_be_apart_stays_so_when_another_comes_that_did_not_ask(cloud: Cloud) -> None:
+    for name in ("n1", "n2"):
+        cloud.add_node(name)
+    shy = cloud.add_machine("shy", node="n1", labels={"app": "db", "tier": "1"}, apart="app")
+    assert {cloud.add_machine(labels={"app": "db"}).node for _ in range(3)} == {"n2"}
+    with pytest.raises(NothingFits, match="app=db"):
+        cloud.add_machine(node="n1", labels={"app": "db"})
+    assert cloud.add_machine(node="n1", labels={"app": "web", "tier": "1"}).node == "n1"
+    with pytest.raises(NothingFits, match="app=db"):
+        cloud.placement.replace(shy)
+
+
 def test_an_explanation_writes_nothing(cloud: Cloud) -> None:
     cloud.add_node("n1", has=SOME)
     cloud.add_node("n2", state=NodeState.ADDING)

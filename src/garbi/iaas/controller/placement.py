@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -49,6 +49,10 @@ class _World:
         found = candidates.nodes_with_load(connection)
         return cls([node for node, _ in found], {node.name: running for node, running in found})
 
+    def without(self, names: Collection[str]) -> _World:
+        """The same without some nodes."""
+        return _World([node for node in self.nodes if node.name not in names], self.running)
+
 
 class Placement:
     """The decisions of the scheduler, made and written down in one transaction."""
@@ -81,7 +85,7 @@ class Placement:
         with self._database.read() as connection:
             world = _World.read(connection)
             ask = self._ask(spec, choose(connection, spec, world.nodes))
-            return place(ask, _candidates(connection, world, ask, but=None))
+            return _place(connection, world, ask, spec.labels)
 
     def replace(self, machine: Machine, exclude: Collection[str] = ()) -> Machine:
         """Assign a machine to another node than its own and those of `exclude`.
@@ -123,8 +127,8 @@ class Placement:
             raise AlreadyExists(f"a machine with the id {machine_id} is here already", field="id")
         world = _World.read(connection)
         choice = choose(connection, spec, world.nodes)
-        ask = self._ask(spec, choice)
-        machine = self._draft(spec, machine_id, choice, _chosen(place(ask, _candidates(connection, world, ask, None))))
+        node = _chosen(_place(connection, world, self._ask(spec, choice), spec.labels))
+        machine = self._draft(spec, machine_id, choice, node)
         if not nodes.reserve(transaction, str(machine.node), machine.amounts):
             raise _LostRace
         reach("placement.accept.reserved")
@@ -195,24 +199,36 @@ class Placement:
             apart=None if present.apart is None else (present.apart, present.labels[present.apart]),
             strategy=self._strategy,
         )
-        world = _World.read(connection)
-        found = _candidates(connection, world, ask, but=present.id)
-        others = [each for each in found if each.node.name not in {*exclude, present.node}]
-        target = _chosen(place(ask, others))
+        world = _World.read(connection).without({*exclude, str(present.node)})
+        target = _chosen(_place(connection, world, ask, present.labels, but=present.id))
         if not nodes.reserve(transaction, target, present.amounts):
             raise _LostRace
         reach("placement.replace.reserved")
         return machines.move(transaction, present, target, self._clock.now())
 
 
-def _candidates(connection: Connection, world: _World, ask: Ask, but: str | None) -> list[Candidate]:
-    """The nodes as the scheduler sees them; the machine whose id is `but` keeps itself from none."""
+def _place(
+    connection: Connection, world: _World, ask: Ask, labels: Mapping[str, str], but: str | None = None
+) -> Explanation:
+    """What the scheduler makes of the nodes as they stand; the machine whose id is `but` keeps itself from none."""
     taken = candidates.holders(connection, ask.ports)
-    apart = candidates.label_values(connection, ask.apart[0], but) if ask.apart is not None else {}
-    return [
-        Candidate(node, world.running[node.name], taken.get(node.name, {}), apart.get(node.name, frozenset()))
-        for node in world.nodes
-    ]
+    avoided = candidates.nodes_to_avoid(connection, labels, ask.apart[0] if ask.apart else None, but)
+    if ask.apart is None:  # those that are there may have asked to be apart from it
+        asked = {label for node, label in avoided.items()}
+        ask = replace(ask, apart=min(asked, default=None))
+    value = ask.apart[1] if ask.apart else ""
+    return place(
+        ask,
+        [
+            Candidate(
+                node=node,
+                running=world.running[node.name],
+                taken_ports=taken.get(node.name, {}),
+                apart_values=frozenset({value} if node.name in avoided else ()),
+            )
+            for node in world.nodes
+        ],
+    )
 
 
 def _chosen(explanation: Explanation) -> str:

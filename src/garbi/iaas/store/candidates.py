@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, func, select
 
@@ -34,11 +34,20 @@ def holders(connection: Connection, wanted: Iterable[PublishedPort]) -> dict[str
     return found
 
 
-def label_values(connection: Connection, key: str, but: str | None = None) -> dict[str, frozenset[str]]:
-    """The values that machines on each node have of a label; the machine whose id is `but` does not count."""
-    found: dict[str, set[str]] = defaultdict(set)
-    there = select(machines.c.id, machines.c.node, machines.c.labels).where(machines.c.node.is_not(None))
-    for row in connection.execute(there):
-        if key in row.labels and row.id != but:
-            found[row.node].add(row.labels[key])
-    return {name: frozenset(values) for name, values in found.items()}
+def nodes_to_avoid(
+    connection: Connection, labels: Mapping[str, str], apart: str | None, but: str | None = None
+) -> dict[str, tuple[str, str]]:
+    """The nodes where a machine is that may not be beside one with these labels, and the label that both have.
+
+    Either of the two may have asked for it: the new one by `apart`, the key of one of its labels, or the one that is there. The
+    machine whose id is `but` does not count.
+    """
+    statement = select(machines.c.id, machines.c.node, machines.c.labels, machines.c.apart)
+    if apart is None:
+        statement = statement.where(machines.c.apart.is_not(None))
+    found: dict[str, tuple[str, str]] = {}
+    for row in connection.execute(statement.where(machines.c.node.is_not(None)).order_by(machines.c.seq)):
+        for key in filter(None, (apart, row.apart)):
+            if row.id != but and key in labels and row.labels.get(key) == labels[key]:
+                found.setdefault(row.node, (key, labels[key]))
+    return found

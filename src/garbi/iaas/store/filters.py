@@ -22,5 +22,5 @@ def matching(table: Table, filters: Mapping[str, str]) -> list[ColumnElement[boo
                 raise InvalidField(name, f"filter {name} takes a whole number, not {value[:80]!r}")
             conditions.append(column == int(value))
         else:
-            conditions.append(column == value.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+            conditions.append(column == value)
     return conditions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -36,8 +37,7 @@ def facts_row(node: Node) -> dict[str, Any]:
         bound = max(limit, getattr(node.reserved, key))
         row |= {"has_" + key: getattr(node.has, key), "limit_" + key: limit, "bound_" + key: bound}
     return row | {
-        "load1": node.load.load1,
-        "mem_used": node.load.mem_used,
+        **load_row(node.load),
         "architecture": node.architecture,
         "drivers": [asdict(driver) for driver in node.drivers],
         "versions": dict(node.versions),
@@ -45,6 +45,12 @@ def facts_row(node: Node) -> dict[str, Any]:
         "boot_id": node.boot_id,
         "seen_at": moment_text(node.seen_at),
     }
+
+
+def load_row(load: Load) -> dict[str, Any]:
+    """The columns of the load; 0 where a node reports what is no number."""
+    load1 = load.load1 if math.isfinite(load.load1) else 0.0
+    return {"load1": load1, "mem_used": min(max(load.mem_used, 0), 2**62)}
 
 
 def from_row(row: Row[Any]) -> Node:

@@ -27,10 +27,13 @@ from garbi.iaas.model.node import (
 )
 from garbi.iaas.store import events
 from garbi.iaas.store.database import Transaction
-from garbi.iaas.store.node_rows import facts_row, from_row, to_row
+from garbi.iaas.store.node_rows import facts_row, from_row, load_row, to_row
 from garbi.iaas.store.schema import AMOUNTS, machines, nodes
 
 SHOWN_MACHINES = 5
+MOST = 2**40
+"""More than any host has; what a node claims beyond it does not count."""
+
 KEPT = (
     "host", "port", "provision", "ssh", "labels", "overcommit", "state", "reason", "draining", "operation",
 )  # fmt: skip
@@ -101,10 +104,11 @@ def note_facts(
     present = _locked(transaction.connection, name)
     if present is None:
         return None
+    held = Amounts(*(min(max(getattr(has, key), 0), MOST) for key in AMOUNTS))
     changed = replace(
         present,
-        has=has,
-        limit=limit_of(has, present.overcommit),
+        has=held,
+        limit=limit_of(held, present.overcommit),
         load=load,
         architecture=architecture,
         drivers=tuple(drivers),
@@ -119,8 +123,7 @@ def note_facts(
 
 def note_seen(transaction: Transaction, name: str, load: Load, now: datetime) -> bool:
     """Write that a node answered `now`, and its load; False when there is no such node."""
-    values = {"load1": load.load1, "mem_used": load.mem_used, "seen_at": to_wire(now)}
-    return _update(transaction, name, **values)
+    return _update(transaction, name, **load_row(load), seen_at=to_wire(now))
 
 
 def set_state(

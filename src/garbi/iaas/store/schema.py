@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Dialect,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TypeDecorator,
     UniqueConstraint,
 )
 
@@ -28,8 +30,20 @@ metadata = MetaData()
 AMOUNTS = ("mem", "cpus", "disk")
 
 
+class Words(TypeDecorator[str]):
+    """Text that may come from a stranger: what a database cannot hold (zeros, halves of characters) is replaced."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
 def _text(name: str, **options: Any) -> Column[str]:
-    return Column(name, String, nullable=False, **options)
+    return Column(name, Words, nullable=False, **options)
 
 
 def _amounts(prefix: str = "") -> list[Column[int]]:
@@ -43,14 +57,14 @@ def _sequence() -> Column[int]:
 meta = Table(
     "meta",
     metadata,
-    Column("key", String, primary_key=True),
+    Column("key", Words, primary_key=True),
     _text("value"),
 )
 
 nodes = Table(
     "nodes",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", Words, primary_key=True),
     _text("host"),
     Column("port", Integer, nullable=False),
     Column("provision", Boolean, nullable=False),
@@ -72,8 +86,8 @@ nodes = Table(
     _text("cluster_id"),
     _text("boot_id"),
     Column("epoch", BigInteger, nullable=False),
-    Column("operation", String, nullable=True),
-    Column("seen_at", String, nullable=True),
+    Column("operation", Words, nullable=True),
+    Column("seen_at", Words, nullable=True),
     _text("created_at"),
     _text("updated_at"),
     UniqueConstraint("host", "port", name="nodes_have_one_name"),
@@ -88,14 +102,14 @@ nodes = Table(
 node_secrets = Table(
     "node_secrets",
     metadata,
-    Column("node", String, ForeignKey("nodes.name", ondelete="CASCADE"), primary_key=True),
+    Column("node", Words, ForeignKey("nodes.name", ondelete="CASCADE"), primary_key=True),
     _text("secret"),
 )
 
 images = Table(
     "images",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", Words, primary_key=True),
     _text("type"),
     Column("size", BigInteger, nullable=False),
     Column("virtual_size", BigInteger, nullable=False),
@@ -115,24 +129,24 @@ machines = Table(
     _text("image", index=True),
     _text("image_sha256", index=True),
     *_amounts(),
-    Column("node", String, ForeignKey("nodes.name"), nullable=True, index=True),
+    Column("node", Words, ForeignKey("nodes.name"), nullable=True, index=True),
     Column("labels", JSON, nullable=False),
     Column("require", JSON, nullable=False),
-    Column("apart", String, nullable=True),
+    Column("apart", Words, nullable=True),
     Column("full_copy", Boolean, nullable=False),
     _text("wish"),
     _text("state"),
     _text("reason"),
     Column("refused", Boolean, nullable=False),
-    Column("address", String, nullable=True),
+    Column("address", Words, nullable=True),
     _text("restart"),
     _text("on_node_failure"),
     Column("generation", BigInteger, nullable=False),
     Column("told_generation", BigInteger, nullable=False),
     Column("settled_generation", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("operation", String, nullable=True),
-    Column("seen_at", String, nullable=True),
+    Column("operation", Words, nullable=True),
+    Column("seen_at", Words, nullable=True),
     _text("created_at"),
     _text("updated_at"),
     CheckConstraint("mem > 0 AND cpus > 0 AND disk >= 0", name="machines_reserve_something"),
@@ -172,14 +186,14 @@ operations = Table(
     Column("error", JSON(none_as_null=True), nullable=True),
     _text("created_at"),
     _text("updated_at"),
-    Column("finished_at", String, nullable=True),
+    Column("finished_at", Words, nullable=True),
     sqlite_autoincrement=True,
 )
 
 idempotency = Table(
     "idempotency",
     metadata,
-    Column("key", String, primary_key=True),
+    Column("key", Words, primary_key=True),
     _text("fingerprint"),
     _text("machine_id"),
     _text("created_at"),
