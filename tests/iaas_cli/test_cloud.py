@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ import pexpect
 import pytest
 from tests.free_ports import free_port
 from tests.iaas_api.conftest import Cloud, cloud_in, place
+from tests.iaas_images.relay import relay_to
 
 from .conftest import IAAS, LIMIT_S, Run, Spawn, environment_of, read_all, run_iaas
 
@@ -188,69 +188,57 @@ def test_an_image_is_sent_listed_used_and_removed(iaas: Run, tmp_path: Path) -> 
     assert done(iaas("img", "rm", "disk")) == ["disk"]
 
 
-@contextlib.contextmanager
-def cutting(url: str, after: int) -> Iterator[str]:
-    """The address of a go-between that cuts the first upload through it after so many bytes."""
-    from http.client import HTTPConnection
-
-    server_of = urlsplit(url).netloc
-    cut = threading.Event()
-
-    class Between(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            onward = HTTPConnection(server_of, timeout=LIMIT_S)
-            onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                onward.putheader(name, value)
-            onward.endheaders()
-            if size > after and not cut.is_set():
-                onward.send(self.rfile.read(after))
-                cut.set()
-                onward.close()
-                self.close_connection = True
-                return
-            while size > 0 and (block := self.rfile.read(min(size, MIB))):
-                onward.send(block)
-                size -= len(block)
-            answer = onward.getresponse()
-            content = answer.read()
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("content-length", "connection", "transfer-encoding"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_GET  # noqa: N815 - names of the library
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Between)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-        assert cut.is_set()
-    finally:
-        server.shutdown()
-        thread.join(LIMIT_S)
-        server.server_close()
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A raw disk of some size."""
+    path = tmp_path / "large.raw"
+    path.write_bytes(os.urandom(510) + b"\x55\xaa" + os.urandom(12 * MIB))
+    return path
 
 
-def test_an_upload_that_is_cut_goes_on_by_itself(cloud: Cloud, tmp_path: Path) -> None:
-    file = tmp_path / "large.raw"
-    file.write_bytes(os.urandom(510) + b"\x55\xaa" + os.urandom(12 * MIB))
-    with cutting(cloud.url, 5 * MIB) as between:
-        environment = environment_of(tmp_path, between, token_file(cloud))
-        assert done(run_iaas(environment, "img", "add", "large", str(file), "-t", "raw")) == ["large"]
-    assert cloud.client.images.get("large")["size"] == file.stat().st_size
-    cloud.client.images.remove("large")
+@pytest.fixture
+def no_images(cloud: Cloud) -> Iterator[None]:
+    """No image is left behind."""
+    yield
+    for each in cloud.client.images.list():
+        cloud.client.images.remove(each["name"])
+
+
+def begin_upload(cloud: Cloud, name: str, content: bytes) -> None:
+    """Leave an upload behind that was broken off."""
+    assert cloud.ask("POST", "/iaas/images", {"name": name, "type": "raw"}).status == 201
+    headers = {"Content-Type": "application/partial-upload", "Upload-Offset": "0", "Upload-Complete": "?0"}
+    assert cloud.ask("PATCH", f"/iaas/images/{name}/file", raw=content, headers=headers).status < 300
+
+
+@pytest.mark.usefixtures("no_images")
+def test_an_upload_that_is_cut_goes_on_by_itself(cloud: Cloud, large: Path, run_here: Run) -> None:
+    size = large.stat().st_size
+    with relay_to(cloud.url, 5 * MIB) as wire:
+        words = ("img", "add", "large", str(large), "-t", "raw")
+        assert done(run_here("--url", wire.url, "--token-file", str(token_file(cloud)), *words)) == ["large"]
+        assert wire.broken == 1
+        assert wire.sent < 2 * size
+    assert cloud.client.images.get("large")["size"] == size
+
+
+@pytest.mark.usefixtures("no_images")
+def test_a_command_goes_on_with_what_an_earlier_one_has_sent(cloud: Cloud, large: Path, run_here: Run) -> None:
+    content = large.read_bytes()
+    begin_upload(cloud, "large", content[: 10 * MIB])
+    with relay_to(cloud.url) as wire:
+        words = ("img", "add", "large", str(large), "-t", "raw")
+        assert done(run_here("--url", wire.url, "--token-file", str(token_file(cloud)), *words)) == ["large"]
+        assert wire.sent < 4 * MIB
+    assert cloud.client.images.get("large")["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.usefixtures("no_images")
+def test_what_was_begun_with_another_content_does_not_become_an_image(cloud: Cloud, large: Path, iaas: Run) -> None:
+    begin_upload(cloud, "large", b"\0" * MIB)
+    assert "sha256" in refused(iaas("img", "add", "large", str(large), "-t", "raw"))
+    assert cloud.client.images.get("large")["state"] != "active"
+    assert done(iaas("img", "add", "large", str(large), "-t", "raw")) == ["large"]
 
 
 def test_an_upload_shows_a_bar_and_what_it_became(cloud: Cloud, spawn: Spawn, tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def test_all_checks_are_done_and_those_that_are_not_fine_say_how_to_mend_it(sett
 
 
 @pytest.mark.usefixtures("nothing_installed")
-@pytest.mark.parametrize("name", ["ansible", "ssh", "sandbox", "qemu-img"])
-def test_what_is_not_installed_is_named_with_how_to_get_it(settings: Settings, name: str) -> None:
-    found = CHECKS[name](settings)
+@pytest.mark.parametrize("check", [doctor.check_ansible, doctor.check_ssh, doctor.check_sandbox, doctor.check_qemu_img])
+def test_what_is_not_installed_is_named_with_how_to_get_it(settings: Settings, check: Check) -> None:
+    found = check(settings)
     assert found is not None
     assert found.status is CheckStatus.FAIL
     assert "install" in found.mend

@@ -26,7 +26,7 @@ from garbi.iaas_api.client import IaasClient
 
 NOWHERE = "http://127.0.0.1:1"
 CONTRACT = """
-serve node-add node-rm node-ls node-show node-drain node-undrain node-confirm-dead img-add img-ls img-rm
+serve dev node-add node-rm node-ls node-show node-drain node-undrain node-confirm-dead img-add img-ls img-rm
 vm-add vm-start vm-stop vm-rm vm-show vm-log vm-ls audit doctor events exit
 """
 OPTIONS = {
