@@ -35,9 +35,7 @@ if [ ! -e "$record/complete" ]; then
         $1 == "chain" { chain = $2; print table, chain }
         / policy drop;/ { print table, chain, "drop" }' | sort >"$record/chains"
     cat /proc/sys/net/ipv4/ip_forward >"$record/ip_forward"
-    for path in /etc /opt /var/lib /var/cache /var/log; do
-        find "$path" -mindepth 1 -maxdepth 1
-    done | sort >"$record/paths"
+    find /etc /opt /var/lib /var/cache /var/log -mindepth 1 -maxdepth 2 | sort >"$record/paths"
     : >"$record/complete"
     echo "garbi: changed"
 fi

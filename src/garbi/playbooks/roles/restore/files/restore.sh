@@ -114,8 +114,11 @@ remove_packages() {
     if present libvirt-daemon; then rm -rf /run/libvirt; fi
     for path in /etc/cni /etc/xml /etc/docker /etc/libvirt /etc/containerd /etc/dnsmasq.d /etc/qemu /etc/apparmor.d /etc/iptables \
         /opt/containerd /var/lib/docker /var/lib/containerd /var/lib/libvirt /var/lib/dnsmasq /var/cache/libvirt \
-        /var/log/libvirt /var/log/swtpm /var/lib/swtpm-localca; do
+        /var/log/libvirt /var/log/swtpm /var/lib/swtpm-localca /var/lib/docker/* /var/lib/containerd/* /var/lib/libvirt/*; do
         if [ -e "$path" ] && ! was paths "$path"; then rm -rf "$path"; fi
+    done
+    for path in /var/lib/machines /var/lib/portables; do
+        if ! was paths "$path"; then rmdir "$path" 2>/dev/null || true; fi
     done
 }
 

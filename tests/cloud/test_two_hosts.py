@@ -1,0 +1,147 @@
+"""The whole cloud: two hosts become nodes at the same time, machines of both types run on both, one host leaves and is clean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.free_ports import free_port
+from tests.host.agent.host_agent import build_images
+
+from .conftest import at_once
+from .hosts import Host, Lab, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
+
+IAAS = Path(sys.executable).parent / "iaas"
+PAGES, FETCHER = 18080, 18081
+COMMAND_S = 900
+
+
+class Cloud:
+    """A controller as a process of its own, and its command line."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.log = directory / "log"
+        self.data_dir = directory / "iaas"
+        url = f"http://127.0.0.1:{self.port}"
+        self.environment = os.environ | {"GARBI_IAAS_URL": url, "GARBI_IAAS_TOKEN_FILE": str(self.data_dir / "token")}
+        with self.log.open("wb") as log:
+            command = [IAAS, "serve", "--port", str(self.port), "--data-dir", self.data_dir]
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        wait_until(lambda: self.process.poll() is not None or self.done("node", "ls").returncode == 0)
+
+    def done(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command, however it ended."""
+        return subprocess.run(
+            [IAAS, *words], env=self.environment, capture_output=True, text=True, timeout=COMMAND_S, check=False
+        )
+
+    def __call__(self, *words: str) -> str:
+        """A command that must end well; what it printed."""
+        done = self.done(*words)
+        assert done.returncode == 0, f"iaas {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def machines(self, **filters: str) -> dict[str, dict[str, Any]]:
+        """The machines by id."""
+        listed = yaml.safe_load(self("vm", "ls", *(f"{key}={value}" for key, value in filters.items()), "-o", "json"))
+        return {machine["id"]: machine for machine in listed}
+
+    def close(self) -> None:
+        """End the controller."""
+        self.process.terminate()
+        self.process.wait(120)
+
+
+@pytest.fixture
+def hosts(lab: Lab, packaged_image: str) -> list[tuple[Host, set[str]]]:
+    """Two hosts, and what was on each."""
+    booted = [lab.add_host(packaged_image), lab.add_host(packaged_image)]
+    for host in booted:
+        host.wait_for("docker info && virsh -c qemu:///system uri")
+    return [(host, host.state()) for host in booted]
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    cloud = Cloud(tmp_path)
+    try:
+        yield cloud
+    finally:
+        cloud.close()
+
+
+def test_two_hosts_become_a_cloud_and_one_of_them_leaves_it_clean(
+    cloud: Cloud, hosts: list[tuple[Host, set[str]]], lab: Lab, tmp_path: Path
+) -> None:
+    (one, _), (two, two_before) = hosts
+    images = build_images(tmp_path)
+    cloud("img", "add", "vm", str(images.vm), "--type", "qcow2")
+    cloud("img", "add", "container", str(images.container), "--type", "docker")
+
+    at_once(lambda: add_node(cloud, lab, "one", one), lambda: add_node(cloud, lab, "two", two))
+    nodes = {node["name"]: node for node in yaml.safe_load(cloud("node", "ls", "-o", "json"))}
+    assert {name: node["state"] for name, node in nodes.items()} == {"one": "ready", "two": "ready"}
+
+    at_once(
+        lambda: cloud("vm", "add", "vm", "-i", "vm-one", "-n", "one", "-m", "128", "-p", f"{FETCHER}:80"),
+        lambda: cloud("vm", "add", "vm", "-i", "vm-two", "-n", "two", "-m", "128"),
+        lambda: cloud("vm", "add", "container", "-i", "pages", "-n", "two", "-m", "64", "-p", f"{PAGES}:80"),
+        lambda: cloud("vm", "add", "container", "-i", "moves", "-n", "two", "-m", "64"),
+        lambda: cloud("vm", "add", "container", "-i", "stays", "-n", "one", "-m", "64"),
+    )
+    running = cloud.machines(state="running")
+    assert {name: machine["node"] for name, machine in running.items()} == {
+        "vm-one": "one", "stays": "one", "vm-two": "two", "pages": "two", "moves": "two",
+    }  # fmt: skip
+    page = fetched(f"http://{two.address}:{PAGES}/")
+    seen_from_the_vm = fetched(f"http://{one.address}:{FETCHER}/cgi-bin/fetch?{two.address}:{PAGES}")
+    assert page.strip() in seen_from_the_vm
+
+    cloud("node", "drain", "two")
+    drained = cloud.machines()
+    assert (drained["moves"]["node"], drained["moves"]["state"]) == ("one", "running")
+    assert drained["pages"]["state"] == drained["vm-two"]["state"] == "stopped"
+    refused = cloud.done("vm", "add", "container", "-n", "two", "-m", "64")
+    assert refused.returncode == 1
+    assert "drain" in refused.stderr
+
+    refused = cloud.done("node", "rm", "two")
+    assert refused.returncode == 1
+    assert "pages" in refused.stderr
+    cloud("vm", "rm", "pages", "vm-two")
+    cloud("node", "rm", "two")
+    after = two.state()
+    assert sorted(after - two_before) == []
+    assert sorted(two_before - after) == []
+    assert set(cloud.machines(state="running")) == {"vm-one", "stays", "moves"}
+    assert cloud("audit", "-o", "json").strip() in ("[]", "")
+
+
+def add_node(cloud: Cloud, lab: Lab, name: str, host: Host) -> str:
+    return cloud(
+        "node", "add", name, f"{host.address}:8081", "--ssh-key", str(lab.key), "--ssh-host-key", host.host_key
+    )
+
+
+def fetched(url: str) -> str:
+    """The page, once it answers."""
+    pages: list[str] = []
+
+    def answers() -> bool:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=20) as answer:
+            pages.append(answer.read().decode())
+        return bool(pages)
+
+    wait_until(answers)
+    return pages[0]
