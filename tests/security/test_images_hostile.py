@@ -10,8 +10,9 @@ import random
 import struct
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -24,6 +25,11 @@ from garbi.hyper.model.image import ImageType
 from garbi.hyper.store.database import Database
 from garbi.hyper.store.images import ImageTable
 from garbi.hyper.store.migrate import migrate
+from garbi.hyper_api.vocabulary import ImageState
+from garbi.iaas.imagestore import ImageStore
+from garbi.iaas.store import database as iaas_database
+from garbi.iaas.store import images as iaas_images
+from garbi.iaas.store import migrate as iaas_migrate
 
 CANARY = b"canary-of-the-host-7d1f0c"
 MEBIBYTE = 1 << 20
@@ -40,12 +46,45 @@ def canary(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[ImageLibrary]:
-    migrate(tmp_path / "hyper.db")
-    database = Database(tmp_path / "hyper.db")
-    yield ImageLibrary(tmp_path / "images", ImageTable(database), ContentLimits(max_virtual_bytes=GIBIBYTE))
-    database.close()
+class Library(Protocol):
+    """Where an upload ends: both services take images in, and neither believes the other."""
+
+    def add(self, name: str, type: ImageType, chunks: Iterable[bytes]) -> Any: ...
+
+    def list(self) -> Sequence[Any]: ...
+
+
+class Controller:
+    """The image store of a controller, asked like the library of a host."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def add(self, name: str, type: ImageType, chunks: Iterable[bytes]) -> Any:
+        self._store.register(name, type)
+        return self._store.receive(name, 0, chunks)
+
+    def list(self) -> Sequence[Any]:
+        """What can be used; of what was refused only the reason is left, which gives nothing away."""
+        images = self._store.list()
+        assert CANARY.decode() not in " ".join(image.reason for image in images)
+        return [image for image in images if image.state is not ImageState.FAILED]
+
+
+@pytest.fixture(params=["hyper", "iaas"])
+def library(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Library]:
+    limits = ContentLimits(max_virtual_bytes=GIBIBYTE)
+    if request.param == "hyper":
+        migrate(tmp_path / "hyper.db")
+        database = Database(tmp_path / "hyper.db")
+        yield ImageLibrary(tmp_path / "images", ImageTable(database), limits)
+        database.close()
+        return
+    url = f"sqlite:///{tmp_path / 'iaas.db'}"
+    iaas_migrate.migrate(url)
+    cloud = iaas_database.Database(url, tmp_path)
+    yield Controller(ImageStore(tmp_path / "images", iaas_images.ImageTable(cloud), limits))
+    cloud.close()
 
 
 def create(path: Path, *options: str, size: str = "", format: str = "qcow2") -> None:
@@ -58,7 +97,7 @@ def convert(raw: Path, path: Path, format: str, *options: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def assert_refused(library: ImageLibrary, path: Path, *types: ImageType) -> None:
+def assert_refused(library: Library, path: Path, *types: ImageType) -> None:
     """Refused under each type, with nothing kept."""
     for type in types:
         with pytest.raises(ImageRejected) as caught:
@@ -71,13 +110,13 @@ def assert_refused(library: ImageLibrary, path: Path, *types: ImageType) -> None
 DISKS = (ImageType.QCOW2, ImageType.RAW)
 
 
-def test_cve_2015_5163_qcow2_backing_file_of_the_host(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2015_5163_qcow2_backing_file_of_the_host(library: Library, canary: Path) -> None:
     path = canary.with_name("a")
     create(path, "-F", "raw", "-b", str(canary))
     assert_refused(library, path, *DISKS)
 
 
-def test_cve_2024_32498_qcow2_external_data_file_of_the_host(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2024_32498_qcow2_external_data_file_of_the_host(library: Library, canary: Path) -> None:
     path = canary.with_name("a")
     data = canary.with_name("data")
     create(path, "-o", f"data_file={data},data_file_raw=on", size="1M")
@@ -88,7 +127,7 @@ def test_cve_2024_32498_qcow2_external_data_file_of_the_host(library: ImageLibra
     assert_refused(library, path, *DISKS)
 
 
-def test_cve_2022_47951_vmdk_that_is_a_flat_view_of_a_file_of_the_host(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2022_47951_vmdk_that_is_a_flat_view_of_a_file_of_the_host(library: Library, canary: Path) -> None:
     path = canary.with_name("a")
     descriptor = f'# Disk DescriptorFile\nversion=1\nCID=1\ncreateType="monolithicFlat"\nRW 2048 FLAT "{canary}" 0\n'
     path.write_text(descriptor)
@@ -102,14 +141,14 @@ def test_cve_2022_47951_vmdk_that_is_a_flat_view_of_a_file_of_the_host(library: 
 
 @pytest.mark.parametrize("format", ["qcow2", "qed"])
 def test_cve_2024_40767_an_image_with_a_backing_file_disguised_as_raw(
-    library: ImageLibrary, canary: Path, format: str
+    library: Library, canary: Path, format: str
 ) -> None:
     path = canary.with_name("a")
     create(path, "-F", "raw", "-b", str(canary), format=format)
     assert_refused(library, path, ImageType.RAW, ImageType.QCOW2)
 
 
-def test_cve_2024_44082_other_formats_are_never_probed(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2024_44082_other_formats_are_never_probed(library: Library, canary: Path) -> None:
     for format in ("vdi", "vhdx", "vpc", "parallels", "qcow"):
         path = canary.with_name("a")
         convert(canary, path, format)
@@ -117,20 +156,20 @@ def test_cve_2024_44082_other_formats_are_never_probed(library: ImageLibrary, ca
 
 
 @pytest.mark.parametrize("name", ["json:{...}", "nbd://host/", "/dev/sda", "file:x", "fat:/etc"])
-def test_cve_2024_4467_backing_names_that_are_protocols(library: ImageLibrary, canary: Path, name: str) -> None:
+def test_cve_2024_4467_backing_names_that_are_protocols(library: Library, canary: Path, name: str) -> None:
     path = canary.with_name("a")
     target = name.replace("{...}", json.dumps({"driver": "raw", "file": {"driver": "file", "filename": str(canary)}}))
     create(path, "-u", "-F", "raw", "-b", target, size="1M")
     assert_refused(library, path, *DISKS)
 
 
-def test_cve_2013_2096_a_small_file_with_a_huge_virtual_size(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2013_2096_a_small_file_with_a_huge_virtual_size(library: Library, canary: Path) -> None:
     path = canary.with_name("a")
     create(path, size="2G")
     assert_refused(library, path, *DISKS)
 
 
-def test_cve_2015_5162_tables_that_would_take_all_memory(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2015_5162_tables_that_would_take_all_memory(library: Library, canary: Path) -> None:
     path = canary.with_name("a")
     create(path, size="64M")
     good = path.read_bytes()
@@ -175,7 +214,7 @@ def docker_archive(*layers: bytes, **container: object) -> bytes:
     )
 
 
-def test_cve_2026_48749_a_directory_replaced_by_a_link_and_written_through(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2026_48749_a_directory_replaced_by_a_link_and_written_through(library: Library, canary: Path) -> None:
     attack = archive(
         member("etc", tarfile.DIRTYPE),
         member("etc", tarfile.SYMTYPE, str(canary.parent)),
@@ -189,14 +228,14 @@ def test_cve_2026_48749_a_directory_replaced_by_a_link_and_written_through(libra
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_cve_2025_4517_links_that_lead_out_of_the_tree(library: ImageLibrary, canary: Path, kind: bytes) -> None:
+def test_cve_2025_4517_links_that_lead_out_of_the_tree(library: Library, canary: Path, kind: bytes) -> None:
     for target in (str(canary), "../" * 20 + str(canary)):
         content = archive(member("a", kind, target), member("a/x", content=b"x"))
         canary.with_name("a").write_bytes(content)
         assert_refused(library, canary.with_name("a"), ImageType.ROOTFS)
 
 
-def test_cve_2026_34178_two_manifests_of_which_one_is_checked(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2026_34178_two_manifests_of_which_one_is_checked(library: Library, canary: Path) -> None:
     good = docker_archive(archive(member("a", content=b"x")))
     with tarfile.open(fileobj=io.BytesIO(good)) as opened:
         entries = [(info, opened.extractfile(info).read()) for info in opened]  # type: ignore[union-attr]
@@ -205,7 +244,7 @@ def test_cve_2026_34178_two_manifests_of_which_one_is_checked(library: ImageLibr
     assert_refused(library, canary.with_name("a"), ImageType.DOCKER)
 
 
-def test_cve_2013_4463_a_compressed_archive_that_unfolds_without_end(library: ImageLibrary, canary: Path) -> None:
+def test_cve_2013_4463_a_compressed_archive_that_unfolds_without_end(library: Library, canary: Path) -> None:
     zeros = tarfile.TarInfo("zeros")
     zeros.size = 600 * MEBIBYTE
     packer = io.BytesIO()
@@ -220,12 +259,12 @@ def test_cve_2013_4463_a_compressed_archive_that_unfolds_without_end(library: Im
     assert_refused(library, path, ImageType.ROOTFS, ImageType.DOCKER)
 
 
-def test_a_gzip_inside_a_gzip_is_not_unfolded_twice(library: ImageLibrary, canary: Path) -> None:
+def test_a_gzip_inside_a_gzip_is_not_unfolded_twice(library: Library, canary: Path) -> None:
     canary.with_name("a").write_bytes(gzip.compress(gzip.compress(archive(member("a")))))
     assert_refused(library, canary.with_name("a"), ImageType.ROOTFS, ImageType.DOCKER)
 
 
-def test_cve_2026_53488_labels_of_an_image_change_nothing_of_what_is_kept(library: ImageLibrary) -> None:
+def test_cve_2026_53488_labels_of_an_image_change_nothing_of_what_is_kept(library: Library) -> None:
     hostile = {
         "Labels": {"org.garbi.machine": "x", "a\n$(reboot)": "{{7*7}}"},
         "User": "0:0\n",
