@@ -23,7 +23,7 @@ from garbi.hyper_api.vocabulary import Protocol, State, Wish
 from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.query import MACHINE_FILTERS
-from garbi.iaas.store import events, nodes
+from garbi.iaas.store import events, idempotency, nodes
 from garbi.iaas.store.database import Transaction
 from garbi.iaas.store.filters import matching
 from garbi.iaas.store.machine_rows import from_rows, port_rows, state_row, to_row
@@ -168,13 +168,16 @@ def move(
 def delete(transaction: Transaction, machine: Machine, actor: str, reason: str, now: datetime) -> bool:
     """Delete a machine with its ports, and give its reservation back, once; its removal stays in the history.
 
-    False, and nothing is changed, when it is gone or has another assignment now.
+    The key that made one that its node refused may make one again. False, and nothing is changed, when it is gone or has another
+    assignment now.
     """
     same = (machines.c.id == machine.id) & (machines.c.created_at == to_wire(machine.created_at))
     gone = transaction.connection.execute(delete_from(machines).where(same, machines.c.epoch == machine.epoch))
     if gone.rowcount != 1:
         return False
     reach("store.machine.deleted")
+    if machine.refused:
+        idempotency.forget(transaction, machine)
     if machine.node is not None:
         nodes.release(transaction, machine.node, machine.amounts)
     _tell(transaction, machine, events.Kind.REMOVED, now, actor, words=reason)
