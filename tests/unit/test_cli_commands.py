@@ -16,7 +16,6 @@ from garbi.base.errors import FinalError, InvalidField
 from garbi.content.guessing import TYPES, guess_type
 from garbi.hyper.cli.app import command_tree, run
 from garbi.hyper.cli.completion import STATES, HyperCompleter
-from garbi.hyper.cli.serve import is_loopback
 from garbi.hyper.cli.server import DEFAULT_URL
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.machine import State
@@ -25,6 +24,7 @@ from garbi.hyper_api import client
 from garbi.hyper_api.client import HyperClient
 from garbi.terminal.arguments import read_pair, read_port
 from garbi.terminal.completion import split_words
+from garbi.terminal.identity import is_loopback
 from garbi.terminal.machines import with_cpu
 
 NOWHERE = "http://127.0.0.1:1"

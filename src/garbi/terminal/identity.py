@@ -48,10 +48,17 @@ def local_token_files(
 def is_local(url: str) -> bool:
     """Whether a URL leads to this host by a loopback address."""
     try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def where_token(program: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 
 import click
 
 from garbi.base.errors import FinalError
+from garbi.terminal.identity import is_loopback
 
 
 @click.command()
@@ -39,11 +39,3 @@ def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool) -> No
     from garbi.hyper.main import serve as serve_agent
 
     serve_agent(host, port, data_dir)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this host reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

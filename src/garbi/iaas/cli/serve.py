@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from garbi.base.errors import FinalError
-from garbi.terminal.identity import is_local
+from garbi.terminal.identity import is_loopback
 
 
 @click.command()
@@ -37,7 +37,7 @@ from garbi.terminal.identity import is_local
 )
 def serve(host: str, port: int, data_dir: Path | None, database: str | None, allow_remote: bool) -> None:
     """Run the controller until Ctrl-C; machines keep running."""
-    if not is_local(f"http://[{host}]" if ":" in host else f"http://{host}") and not allow_remote:
+    if not is_loopback(host) and not allow_remote:
         raise FinalError(
             f"{host} can be reached from other hosts, and the token that commands the cloud would travel there in the "
             "clear: there are no certificates yet. Listen on 127.0.0.1, or say --allow-remote if nobody else listens there"
