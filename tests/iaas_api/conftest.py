@@ -186,11 +186,22 @@ def empty_cloud(start_cloud: StartCloud) -> Cloud:
     return start_cloud()
 
 
+@pytest.fixture(scope="module")
+def shared_cloud() -> Iterator[Cloud]:
+    with place() as path, cloud_in(path) as cloud:
+        cloud.add_node("n1")
+        yield cloud
+
+
 @pytest.fixture
-def cloud(empty_cloud: Cloud) -> Cloud:
-    """A cloud of one node, n1, whose fake machines do at once what they are told."""
-    empty_cloud.add_node("n1")
-    return empty_cloud
+def cloud(shared_cloud: Cloud) -> Iterator[Cloud]:
+    """A cloud of one node, n1, whose fake machines do at once what they are told; what a test makes there is removed."""
+    yield shared_cloud
+    client = shared_cloud.client
+    for machine in client.machines.list():
+        client.machines.remove(machine["id"], wait_s=LIMIT_S)
+    for image in client.images.list():
+        client.images.remove(image["name"])
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,9 @@ def test_what_machines_reserve_shows_in_the_node(cloud: Cloud) -> None:
     assert cloud.client.nodes.get("n1")["use"] == {"mem": 0, "cpus": 0, "disk": 0}
 
 
-def test_a_node_with_machines_leaves_only_by_force(cloud: Cloud) -> None:
+def test_a_node_with_machines_leaves_only_by_force(empty_cloud: Cloud) -> None:
+    cloud = empty_cloud
+    cloud.add_node("n1")
     cloud.client.machines.add({**SPEC, "id": "web"})
     refused = cloud.ask("DELETE", "/iaas/nodes/n1")
     assert (refused.status, refused.json()["code"]) == (409, "conflict")
@@ -151,7 +153,9 @@ def test_no_secret_comes_out_of_any_answer(cloud: Cloud, caplog: pytest.LogCaptu
     assert [secret for secret in secrets for answer in answers if secret in answer] == []
 
 
-def test_the_figures_for_prometheus_count_nodes_machines_and_requests(cloud: Cloud) -> None:
+def test_the_figures_for_prometheus_count_nodes_machines_and_requests(empty_cloud: Cloud) -> None:
+    cloud = empty_cloud
+    cloud.add_node("n1")
     cloud.client.machines.add({**SPEC, "id": "web", "mem": 64})
     cloud.finish(cloud.client.machines.get("web")["operation"])
     text = cloud.ask("GET", "/metrics").body.decode()
