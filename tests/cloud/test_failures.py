@@ -187,10 +187,7 @@ def test_a_hostile_host_makes_the_controller_run_and_read_nothing(
 
 
 def test_a_user_without_rights_is_told_what_is_missing(controller: Controller, host: Host) -> None:
-    host.run(
-        "useradd -m plain; mkdir -p /home/plain/.ssh; cp /root/.ssh/authorized_keys /home/plain/.ssh/;"
-        "chown -R plain /home/plain"
-    )
+    host.run("useradd -m plain; cd ~plain; mkdir -p .ssh; cp /root/.ssh/authorized_keys .ssh/;chown -R plain .")
     new = host.run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
     error = failure(controller, controller.target(host, user="plain", host_key=new))
     assert "may not become root without a password" in error.detail
