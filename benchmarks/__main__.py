@@ -14,6 +14,7 @@ from benchmarks.cloud import Cloud
 from benchmarks.cloud_bed import CloudBed
 from benchmarks.containers import Containers
 from benchmarks.pairs import Row, table
+from benchmarks.uploads import Uploads
 from benchmarks.virtual_machines import VirtualMachines
 from garbi.hyper.images.tiny import build_tiny
 
@@ -29,6 +30,7 @@ def main() -> int:
         rows += footprint.rows(bed, idle, bed.resident_mib())
     with tempfile.TemporaryDirectory(prefix="garbi-bench-") as place, CloudBed(nodes=2) as cloud:
         rows += Cloud(cloud, build_tiny(Path(place))[1]).rows()
+        rows += Uploads(cloud).rows()
     print(f"{_machine()}\n\n{table(rows)}")
     return 0 if all(row.met for row in rows) else 1
 
