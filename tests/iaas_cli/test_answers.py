@@ -298,6 +298,16 @@ def test_a_node_with_machines_is_only_removed_by_force(stranger: Stranger, iaas:
     assert stranger.asked[1].target == "/iaas/nodes/n1?force=true"
 
 
+def test_a_node_whose_host_does_not_answer_is_removed_by_force_and_that_is_said(stranger: Stranger, iaas: Run) -> None:
+    error = problem("provisioning-failed", 502, "no SSH server answered", task="reach the host", host="h", words="")[1]
+    stranger.tell("DELETE /iaas/nodes/n1", (202, node(operation="op1")))
+    stranger.tell("GET /iaas/operations/op1", (200, operation(state="failed", error=error)))
+    done = iaas("node", "rm", "n1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "iaas: --force gives it up and leaves its host as it is"
+    assert "--force" not in iaas("node", "rm", "--force", "n1").stderr
+
+
 def test_an_audit_without_violations_succeeds_and_one_with_does_not(stranger: Stranger, iaas: Run) -> None:
     stranger.tell("GET /iaas/audit", (200, []), (200, [{"invariant": "I3", "subject": "n1", "detail": "too much"}]))
     assert iaas("audit").returncode == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from garbi.base.errors import FinalError, GarbiError, NodeUnreachable, ServerUnreachable
+from garbi.base.errors import FinalError, GarbiError, NodeUnreachable, ProvisioningFailed, ServerUnreachable
 from garbi.base.places import default_data_dir
 from garbi.iaas.cli.operations import failure_lines, follow
 from garbi.iaas.cli.server import connect
@@ -170,7 +170,7 @@ def add_node(
 
 @commands.command("rm")
 @names_argument
-@click.option("--force", is_flag=True, help="Remove its machines too.")
+@click.option("--force", is_flag=True, help="Remove its machines too, and a node whose host does not answer.")
 @no_wait_option
 @click.pass_context
 def remove_node(context: click.Context, names: tuple[str, ...], force: bool, no_wait: bool) -> None:
@@ -184,7 +184,12 @@ def remove_node(context: click.Context, names: tuple[str, ...], force: bool, no_
         gone = "being removed" if no_wait else "removed"
         say(f"{name} is {gone}" if on_terminal() else name)
 
-    each(context, names, remove, failure_lines)
+    def words(error: GarbiError) -> list[str]:
+        if force or not isinstance(error, ProvisioningFailed):
+            return failure_lines(error)
+        return [*failure_lines(error), "--force gives it up and leaves its host as it is"]
+
+    each(context, names, remove, words)
 
 
 @commands.command("ls")
