@@ -13,6 +13,7 @@ from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, InvalidFi
 from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.model.node import NodeSpec, NodeState
 from garbi.iaas.model.operation import OperationState
+from garbi.iaas.workflows import remove_node
 
 MakeNodes = Callable[..., list[FakeHost]]
 
@@ -174,6 +175,23 @@ def test_a_node_with_machines_is_removed_with_them_only_by_force(cloud: Cloud, f
     cloud.sound()
     assert cloud.join(host).state is NodeState.READY
     assert other.running() == ["other"]
+
+
+def test_a_removal_that_failed_is_tried_again_and_leaves_no_machine_behind(
+    cloud: Cloud, fake_nodes: MakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host,) = fake_nodes(1)
+    cloud.add(id="web")
+    host.world.fail_next("remove", "driver-failed", times=None)
+    monkeypatch.setattr(remove_node, "PATIENCE_S", 1.0)
+    operation = cloud.finished(cloud.controller.nodes.remove("n1", force=True))
+    assert operation.state is OperationState.FAILED
+    assert "machine web is still there" in node_is(cloud, "n1", NodeState.FAILED).reason
+    monkeypatch.undo()
+    host.world.fail_next("remove", "driver-failed", times=0)
+    cloud.finished(cloud.controller.nodes.remove("n1", force=True))
+    assert (cloud.ids(), cloud.controller.nodes.list(), host.world.machines()) == ([], [], [])
+    cloud.sound()
 
 
 def test_a_dead_node_is_said_to_be_dead_and_forgotten(cloud: Cloud, fake_nodes: MakeNodes) -> None:

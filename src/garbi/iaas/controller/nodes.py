@@ -110,8 +110,6 @@ class Nodes:
                     f"node {name} does not answer: {node.reason}; if it is gone for good, say so with confirm-dead first"
                 )
             forget = force and node.state in OUT_OF_REACH
-            if forget:
-                self._forget_machines(transaction, node)
             interrupted = node.operation
             table.set_state(
                 transaction,
@@ -239,15 +237,6 @@ class Nodes:
         if report is None or report.seen_at is None or (node.seen_at is not None and node.seen_at > report.seen_at):
             return node
         return replace(node, seen_at=report.seen_at)
-
-    def _forget_machines(self, transaction: Transaction, node: Node) -> None:
-        now = self._clock.now()
-        for machine in machines.of_node(transaction.connection, node.name):
-            reason = f"forgotten with node {node.name}, which was {node.state}"
-            if machine.operation is not None:
-                gone = to_problem(Conflict(reason, node=node.name))
-                operations.finish(transaction, machine.operation, OperationState.FAILED, now, error=gone)
-            machines.delete(transaction, machine, events.USER, reason, now)
 
 
 def _find(connection: Connection, name: str) -> Node:

@@ -30,7 +30,7 @@ from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.converge import Absent, Act, Gone, Mirror, Seen, Silent, Step, next_step, nothing_sent
 from garbi.iaas.loops.holding import Hands
-from garbi.iaas.loops.looking import look_at, read
+from garbi.iaas.loops.looking import check_identity, look_at, read
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.image import Image
 from garbi.iaas.model.machine import Machine
@@ -163,7 +163,11 @@ class Converger:
         if nothing_sent(machine):
             return Absent()
         with speaking_to(node.name):
-            return look_at(machine.id, self._clients.of(node), self._controller_id)
+            client = self._clients.of(node)
+            seen = look_at(machine.id, client, self._controller_id)
+            if isinstance(seen, Absent) or seen.epoch != machine.epoch:
+                check_identity(node, client)  # that a machine is gone is for its own agent to say
+            return seen
 
     def _distribute(self, machine: Machine, node: Node, act: Act) -> str:
         self._begin(machine, act)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from garbi.base.calls import Document
-from garbi.base.errors import NotFound
+from garbi.base.errors import NotFound, ServerUnreachable
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State
-from garbi.iaas.converge import Absent, Seen, Sight
+from garbi.iaas.converge import Absent, Sight
 from garbi.iaas.model.marks import epoch_of
+from garbi.iaas.model.node import Node
 
 
-def look_at(machine_id: str, client: HyperClient, controller_id: str) -> Seen:
+def look_at(machine_id: str, client: HyperClient, controller_id: str) -> Absent | Sight:
     """What a node says of one machine; raises what the request meets."""
     try:
         return read(client.machines.get(machine_id), controller_id)
     except NotFound:
         return Absent()
+
+
+def check_identity(node: Node, client: HyperClient) -> None:
+    """Raise ServerUnreachable when it is not the node's own agent that answers."""
+    found = client.host().get("cluster_id")
+    if found != node.cluster_id:
+        raise ServerUnreachable(f"another agent answers at {node.address}: its cluster id is {found}")
 
 
 def read(document: Document, controller_id: str) -> Sight:

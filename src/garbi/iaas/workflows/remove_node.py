@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable
 
 from garbi.base.errors import Busy, Conflict, GarbiError, ImageInUse, NotFound
+from garbi.base.failpoints import reach
+from garbi.base.problem import to_problem
 from garbi.hyper_api.vocabulary import Wish
 from garbi.iaas.model.image import CACHED_PREFIX
 from garbi.iaas.model.machine import Machine
-from garbi.iaas.model.node import NodeState
-from garbi.iaas.model.operation import Operation
+from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.model.operation import Operation, OperationState
 from garbi.iaas.nodes import speaking_to
-from garbi.iaas.store import events, machines, nodes
+from garbi.iaas.store import events, machines, nodes, operations
 from garbi.iaas.store.database import Transaction
 from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.steps import OnProgress, Step
@@ -20,6 +22,7 @@ from garbi.iaas.workflows.steps import OnProgress, Step
 FORGOTTEN = "its host is left as it is"
 """The reason of a node that is removed without its host: it is dead, or could never be set up, and the user insisted."""
 
+PROBE_S = 10.0
 PATIENCE_S = 120.0
 """How long the removal of one machine may take."""
 
@@ -63,7 +66,13 @@ class RemoveNode:
     # Machines
 
     def _empty(self, name: str, report: OnProgress, cancelled: threading.Event) -> None:
+        node = self._hosts.node(name)
+        if node.reason == FORGOTTEN and not self._answers(node):
+            self._forget(node)
+            return
         there = self._machines(name)
+        if there:
+            self._hosts.watch(name)  # a node that had failed was watched no more
         for machine in there:
             self._wish_away(machine)
         for number, machine in enumerate(there):
@@ -72,6 +81,25 @@ class RemoveNode:
         left = self._machines(name)
         if left:
             raise Conflict(f"{len(left)} machines are on node {name}: {', '.join(each.id for each in left[:5])}")
+
+    def _answers(self, node: Node) -> bool:
+        """Whether the node's own agent can still be told to remove machines."""
+        try:
+            return self._hosts.clients.prober_of(node, PROBE_S).host().get("cluster_id") == node.cluster_id
+        except GarbiError:
+            return False
+
+    def _forget(self, node: Node) -> None:
+        """Delete the records of machines of which nobody can be asked; who waits for them is told."""
+        now = self._hosts.clock.now()
+        reason = f"forgotten with node {node.name}, which did not answer"
+        with self._hosts.database.write() as transaction:
+            for machine in machines.of_node(transaction.connection, node.name):
+                if machine.operation is not None:
+                    gone = to_problem(Conflict(reason, node=node.name))
+                    operations.finish(transaction, machine.operation, OperationState.FAILED, now, error=gone)
+                machines.delete(transaction, machine, events.USER, reason, now)
+        reach("node.forget.recorded")
 
     def _machines(self, name: str) -> list[Machine]:
         with self._hosts.database.read() as connection:
