@@ -31,7 +31,8 @@ EXAMINE_TIMEOUT_S = 90.0
 MAX_LINE_BYTES = 4 << 20
 """Of one event; what a host makes longer is not read."""
 
-MAX_FILE_BYTES = 256 << 20
+MAX_ANSWER_BYTES = 16 << 10
+MAX_NOTES = 20
 _POLL_S = 0.2
 _GRACE_S = 10.0
 
@@ -82,11 +83,16 @@ def write(path: Path, content: str | bytes) -> None:
 def examine(target: Target, directory: Path, cancelled: threading.Event) -> tuple[int, str, str]:
     """Ask the host what it is: exit status, answer, and what ssh complained of. Raises Cancelled, FileNotFoundError."""
     command = confined(ssh.examine_command(target), directory, ssh.keys_of_user(target))
-    lines: list[bytes] = []
+    answer = bytearray()
+
+    def keep(line: bytes) -> None:
+        if len(answer) < MAX_ANSWER_BYTES:
+            answer.extend(line[:MAX_ANSWER_BYTES] + b"\n")
+
     write(directory / ssh.SCRIPT, ssh.EXAMINE)
     with (directory / ssh.SCRIPT).open("rb") as script:
-        code, errors = _follow(command, script.fileno(), EXAMINE_TIMEOUT_S, cancelled, lines.append)
-    return code, b"\n".join(lines[:100]).decode("utf-8", "replace"), errors
+        code, errors = _follow(command, script.fileno(), EXAMINE_TIMEOUT_S, cancelled, keep)
+    return code, answer.decode("utf-8", "replace"), errors
 
 
 def play(
@@ -114,8 +120,7 @@ def play(
             "/garbi/inventory/hosts.json",
         ]
         reader = _Reader(on_task, (target.token,))
-        limited = ["prlimit", f"--fsize={MAX_FILE_BYTES}", "--core=0", "--"]
-        argv = [*limited, *confined(command, directory, [*shown, playbooks, *ssh.keys_of_user(target)])]
+        argv = confined(command, directory, [*shown, playbooks, *ssh.keys_of_user(target)])
         code, errors = _follow(argv, subprocess.DEVNULL, PLAYBOOK_TIMEOUT_S, cancelled, reader.read)
     return reader.outcome(code, errors)
 
@@ -202,7 +207,7 @@ class _Reader:
 
     def _note(self, result: dict[str, Any]) -> None:
         for line in clean(result.get("stdout") or "", self._secrets).splitlines():
-            if line.startswith("garbi: ") and line != "garbi: changed":
+            if line.startswith("garbi: ") and line != "garbi: changed" and len(self._notes) < MAX_NOTES:
                 self._notes.append(line.removeprefix("garbi: "))
 
     def outcome(self, code: int, errors: str) -> Outcome:

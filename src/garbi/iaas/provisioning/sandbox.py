@@ -16,6 +16,9 @@ from pathlib import Path
 INSIDE = Path("/garbi")
 """Where the directory of a run is inside."""
 
+MEMORY_BYTES, FILE_BYTES = 4 << 30, 256 << 20
+"""What a process inside may take: a host that answers without end fills neither memory nor disk."""
+
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _FILES = (
     "/etc/alternatives", "/etc/group", "/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/ld.so.cache", "/etc/localtime",
@@ -31,7 +34,8 @@ def confined(command: Sequence[str], directory: Path, shown: Sequence[Path] = ()
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise FileNotFoundError("bwrap is not installed: apt-get install bubblewrap")
-    words = [bwrap, "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"]
+    limits = ["prlimit", f"--as={MEMORY_BYTES}", f"--fsize={FILE_BYTES}", "--core=0", "--"]
+    words = [*limits, bwrap, "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"]
     words += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - one of its own
     for place in _SYSTEM:
         if Path(place).is_symlink():
