@@ -125,6 +125,9 @@ def test_lists_are_filtered_and_paged(cloud: Cloud) -> None:
     assert ids("state=running") == ["a", "c"]
     assert ids("state=running&id=c&node=n1&mem=64") == ["c"]
     assert ids("node=n2") == []
+    assert ids("settled=true&full_copy=false&wish=stopped&disk=0") == ["b"]
+    assert ids("settled=false") == []
+    assert ids("full_copy=true") == []
     page = cloud.ask("GET", "/iaas/machines?limit=2")
     assert [machine["id"] for machine in page.json()] == ["a", "b"]
     assert page.headers["link"] == '</iaas/machines?limit=2&marker=b>; rel="next"'
@@ -176,6 +179,12 @@ def test_a_wrong_field_is_named_and_nothing_is_made(
     refused = still_cloud.ask("POST", path, spec)
     assert (refused.status, refused.json()["code"], refused.json()["field"]) == (422, code, field)
     assert still_cloud.ask("GET", "/iaas/machines").json() == []
+
+
+@pytest.mark.parametrize("query", ["mem=much", "cpus=1.5", "settled=perhaps", "full_copy=1", "disk=%C2%B2"])
+def test_a_filter_takes_what_its_field_can_be(still_cloud: Cloud, query: str) -> None:
+    refused = still_cloud.ask("GET", f"/iaas/machines?{query}")
+    assert (refused.status, refused.json()["field"]) == (422, query.partition("=")[0])
 
 
 @pytest.mark.parametrize("change", [{"mem": 2**22}, {"cpus": 4096}, {"require": {"rack": "b"}}, {"node": "nobody"}])

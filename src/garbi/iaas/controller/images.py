@@ -13,6 +13,8 @@ from garbi.iaas.model.image import Image
 from garbi.iaas.model.query import IMAGE_FILTERS
 from garbi.iaas.store.database import Database
 
+SIZES = ("size", "virtual_size")
+
 
 class Images:
     """The verbs of images."""
@@ -56,8 +58,9 @@ class Images:
         """The images whose fields equal the filters, by name; raises UnknownFilter, InvalidField."""
         asked = filters or {}
         check_filters(asked, IMAGE_FILTERS)
-        if "size" in asked and not asked["size"].isdecimal():
-            raise InvalidField("size", f"filter size takes a whole number, not {asked['size'][:80]!r}")
+        for name in SIZES:
+            if not asked.get(name, "0").isdecimal():
+                raise InvalidField(name, f"filter {name} takes a whole number, not {asked[name][:80]!r}")
         found = (
             image
             for image in self._store.list()

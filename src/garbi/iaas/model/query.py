@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 NODE_FILTERS = ("name", "address", "state", "reason", "architecture")
-IMAGE_FILTERS = ("name", "type", "size", "sha256", "state")
+IMAGE_FILTERS = ("name", "type", "size", "virtual_size", "sha256", "state", "reason")
 MACHINE_FILTERS = (
-    "id", "name", "type", "image", "mem", "cpus", "node", "address", "state", "wish", "reason", "restart", "on_node_failure",
+    "id", "name", "type", "image", "image_sha256", "mem", "cpus", "disk", "node", "address", "apart", "full_copy", "state",
+    "wish", "settled", "reason", "restart", "on_node_failure", "epoch", "operation",
 )  # fmt: skip
-OPERATION_FILTERS = ("id", "kind", "target", "state")
+OPERATION_FILTERS = ("id", "kind", "target", "state", "step", "steps", "message")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Table
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Table
 
 from garbi.base.errors import InvalidField
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
+_BOOLEAN = {"true": True, "false": False}
 
 
 def matching(table: Table, filters: Mapping[str, str]) -> list[ColumnElement[bool]]:
@@ -21,6 +22,10 @@ def matching(table: Table, filters: Mapping[str, str]) -> list[ColumnElement[boo
             if not _NUMBER.match(value):
                 raise InvalidField(name, f"filter {name} takes a whole number, not {value[:80]!r}")
             conditions.append(column == int(value))
+        elif isinstance(column.type, Boolean):
+            if value not in _BOOLEAN:
+                raise InvalidField(name, f"filter {name} takes true or false, not {value[:80]!r}", list(_BOOLEAN))
+            conditions.append(column.is_(_BOOLEAN[value]))
         else:
             conditions.append(column == value)
     return conditions

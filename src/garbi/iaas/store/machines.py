@@ -70,15 +70,25 @@ def search(
 
     Raises UnknownFilter, or InvalidField when the marker is not a machine.
     """
-    asked = filters or {}
+    asked = dict(filters or {})
     check_filters(asked, MACHINE_FILTERS)
+    settled = asked.pop("settled", None)
     conditions = matching(machines, asked)
+    if settled is not None:
+        conditions.append(_is_settled(settled))
     if marker is not None:
         seq = connection.execute(select(machines.c.seq).where(machines.c.id == marker)).scalar()
         if seq is None:
             raise InvalidField("marker", f"marker {marker[:80]!r} is not the id of a machine")
         conditions.append(machines.c.seq > seq)
     return _read(connection, *conditions, limit=limit)
+
+
+def _is_settled(text: str) -> ColumnElement[bool]:
+    if text not in ("true", "false"):
+        raise InvalidField("settled", f"filter settled takes true or false, not {text[:80]!r}", ["true", "false"])
+    done, last = machines.c.settled_generation, machines.c.generation
+    return done == last if text == "true" else done != last
 
 
 def of_node(connection: Connection, name: str) -> list[Machine]:
