@@ -149,6 +149,13 @@ def test_verbs_take_several_machines_and_go_on_after_an_error(stranger: Stranger
     assert (done.returncode, done.stdout, done.stderr) == (1, "web\n", "iaas: nothing is here\n")
 
 
+def test_a_node_that_does_not_answer_is_not_taken_for_the_controller(stranger: Stranger, iaas: Run) -> None:
+    stranger.tell("PUT /iaas/machines/web", problem("node-unreachable", 503, "node n1 does not answer"))
+    stranger.tell("PUT /iaas/machines/shop", (200, machine("shop", state="stopped")))
+    done = iaas("vm", "stop", "web", "shop")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "shop\n", "iaas: node n1 does not answer\n")
+
+
 def test_a_machine_that_is_stopped_twice_is_told_so(stranger: Stranger, iaas: Run) -> None:
     stranger.tell(
         "PUT /iaas/machines/web",

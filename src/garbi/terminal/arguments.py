@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 import click
 
-from garbi.base.errors import GarbiError, ServerUnreachable
+from garbi.base.errors import GarbiError
 from garbi.terminal.output import Command, Document, complain
+from garbi.terminal.program import is_away
 
 _PORT = re.compile(r"([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?\Z")
 
@@ -66,9 +67,9 @@ def each(
     for id in ids:
         try:
             do(id)
-        except ServerUnreachable:
-            raise
         except GarbiError as error:
+            if is_away(error):
+                raise
             complain(*words(error))
             failed = True
     if failed:

@@ -25,9 +25,14 @@ def run_program(command_tree: click.Command, program: str, arguments: Sequence[s
     return result if isinstance(result, int) else 0
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether the server itself does not answer, so that nothing else can be asked of it either."""
+    return isinstance(error, ServerUnreachable) and not isinstance(error, NodeUnreachable)
+
+
 def _report(error: BaseException, program: str) -> int:
     """Say what went wrong, and return the exit status for it."""
-    if isinstance(error, ServerUnreachable) and not isinstance(error, NodeUnreachable):
+    if isinstance(error, GarbiError) and is_away(error):
         complain(error.detail, f"is a server running? `{program} serve` starts one; --url names another")
         return UNREACHABLE
     if isinstance(error, GarbiError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from garbi.base.errors import Conflict, GarbiError, NotFound, NothingFits, ServerUnreachable
+from garbi.base.errors import Conflict, GarbiError, NotFound, NothingFits
 from garbi.iaas.cli.operations import counted, verdict_lines
 from garbi.iaas.cli.server import connect
 from garbi.iaas.cli.waiting import settled
@@ -29,6 +29,7 @@ from garbi.terminal.output import (
     show_data,
     show_list,
 )
+from garbi.terminal.program import is_away
 from garbi.terminal.progress import WAIT_S
 
 if TYPE_CHECKING:
@@ -186,9 +187,9 @@ def _add_many(client: IaasClient, specs: list[Document], wait: bool, output: For
             if output == "table":
                 _show([outcome], output, quiet, outcome)
             check(outcome, specs[number].get("state", "running"), waited=wait, show=SHOW)
-        except ServerUnreachable:
-            raise
         except GarbiError as error:
+            if is_away(error):
+                raise
             failures += 1
             complain(f"{specs[number].get('name', f'machine {number + 1}')}: {error.detail}")
     if output != "table":

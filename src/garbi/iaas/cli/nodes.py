@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from garbi.base.errors import FinalError, GarbiError, NodeUnreachable, ProvisioningFailed, ServerUnreachable
+from garbi.base.errors import FinalError, GarbiError, ProvisioningFailed
 from garbi.base.places import default_data_dir
 from garbi.iaas.cli.operations import failure_lines, follow
 from garbi.iaas.cli.server import connect
@@ -31,6 +31,7 @@ from garbi.terminal.output import (
     show_list,
     show_one,
 )
+from garbi.terminal.program import is_away
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]{1,5})\Z")
 _SSH_OPTIONS = ("ssh_user", "ssh_port", "ssh_key", "ssh_host_key")
@@ -160,7 +161,7 @@ def add_node(
         try:
             follow(client, node["operation"], f"adding {name}")
         except GarbiError as error:
-            if isinstance(error, ServerUnreachable) and not isinstance(error, NodeUnreachable):
+            if is_away(error):
                 raise
             complain(*failure_lines(error), f"mend it and say `iaas node add` again, or `iaas node rm {name}`")
             context.exit(1)
