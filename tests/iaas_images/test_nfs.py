@@ -64,12 +64,13 @@ class NfsServer:
 
 
 @contextmanager
-def nfs_server(place: Path, images: Path, client: str = "127.0.0.1") -> Iterator[NfsServer]:
+def nfs_server(place: Path, images: Path, client: str = "127.0.0.1", privileged: str = "true") -> Iterator[NfsServer]:
     """NFS-Ganesha with the export that `iaas doctor` recommends for a node at `client`."""
+    export = ganesha_export(images, [client]).replace("PrivilegedPort = true", f"PrivilegedPort = {privileged}")
     port = free_port()
     place.mkdir()
     (place / "recovery").mkdir()
-    (place / "conf").write_text(SERVER.format(port=port, place=place) + ganesha_export(images, [client]))
+    (place / "conf").write_text(SERVER.format(port=port, place=place) + export)
     files = ["-f", str(place / "conf"), "-L", str(place / "log"), "-p", str(place / "pid")]
     process = subprocess.Popen(["ganesha.nfsd", "-F", *files], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = NfsServer(place, images, port, process)
