@@ -72,8 +72,9 @@ class CloudBed:
         client = self.client()
         for number, agent in enumerate(self.agents, 1):
             address = agent.url.removeprefix("http://")
-            spec = {"name": f"n{number}", "address": address, "provision": False, "token": agent.token}
-            *_, operation = client.operations.follow(client.nodes.add(spec)["operation"])
+            # Enough processors for a thousand fake machines, which need none.
+            spec = {"name": f"n{number}", "address": address, "provision": False, "overcommit": {"cpus": 1000}}
+            *_, operation = client.operations.follow(client.nodes.add({**spec, "token": agent.token})["operation"])
             if operation["state"] != "done":
                 raise RuntimeError(f"no node: {operation['error']}")
 
