@@ -65,7 +65,7 @@ def server(place: Path, image: Image) -> Iterator[NfsServer]:
 
 def boot(place: Path, init: str) -> list[str]:
     """What a guest with that first program says."""
-    found = kernel.find_kernel(Path.home() / ".cache" / "garbi-tests")
+    found = kernel.find_kernel(Path.home() / ".cache/garbi")
     tree = build_tree(find_busybox()) | {"init": Entry(0o755, init.encode())}
     tree |= {f"lib/modules/{name}": Entry(0o644, content) for name, content in found.modules}
     tree |= {"lib/modules/order": Entry(0o644, "".join(f"{name}\n" for name, _ in found.modules).encode())}
