@@ -17,6 +17,7 @@ from garbi.base.errors import (
     PortTaken,
 )
 from garbi.hyper_api.vocabulary import State, Wish
+from garbi.iaas.model.marks import marks
 from garbi.iaas.model.operation import OperationState
 
 MakeNodes = Callable[..., list[FakeHost]]
@@ -123,6 +124,27 @@ def test_a_port_that_a_process_of_the_node_has_is_refused_and_the_process_named(
     assert host.world.machines() == []
     assert cloud.add(id="web", node="n1", ports=[(port, 80)]).state is State.RUNNING
     cloud.sound()
+
+
+def test_a_refused_request_may_be_sent_again_with_the_same_key(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    fake_nodes(1, simulated=False)
+    port = free_port()
+    spec = machine_spec(node="n1", ports=[(port, 80)])
+    with socket.create_server(("127.0.0.1", port)):
+        first = cloud.controller.machines.add(spec, "key")
+        assert cloud.settled(first.id).refused
+        assert isinstance(cloud.controller.machines.withdraw(first.id), PortTaken)
+    second = cloud.controller.machines.add(spec, "key")
+    assert cloud.settled(second.id).state is State.RUNNING
+    cloud.sound()
+
+
+def test_what_bears_our_mark_on_a_node_without_a_record_here_is_a_finding(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    (host,) = fake_nodes(1)
+    order = {"image": "any", "type": "fake", "id": "lost", "mem": 16}
+    host.client.machines.add({**order, "labels": marks(cloud.controller.cluster_id, 1)})
+    host.client.machines.add({**order, "id": "theirs", "labels": marks("another", 1)})
+    assert [(each.invariant, each.subject) for each in cloud.controller.audit()] == [("I5", "lost")]
 
 
 def test_a_refusal_for_which_nobody_waits_stays_visible_until_the_machine_is_removed(

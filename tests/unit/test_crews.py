@@ -41,3 +41,17 @@ def test_after_the_end_nothing_is_begun() -> None:
     crews.add("late", "m")
     crews.join(LIMIT_S)
     assert begun == []
+
+
+def test_a_crew_that_was_sent_home_is_made_anew_when_it_is_needed() -> None:
+    done = threading.Semaphore(0)
+    crews = Crews(time.monotonic, 2, lambda _type_name, _machine_id: done.release())
+    for _ in range(2):
+        crews.add("gone", "m")
+        assert done.acquire(timeout=LIMIT_S)
+        before = [thread for thread in threading.enumerate() if thread.name.startswith("converger-gone-")]
+        crews.dismiss("gone")
+        for thread in before:
+            thread.join(LIMIT_S)
+            assert not thread.is_alive()
+    crews.close()

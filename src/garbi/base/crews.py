@@ -31,6 +31,14 @@ class Crews:
         """Have a machine looked at after `delay_s` seconds."""
         self._queue(type_name).add_later(machine_id, delay_s)
 
+    def dismiss(self, type_name: str) -> None:
+        """Send a crew home; it is made anew when its type is asked for again."""
+        with self._lock:
+            queue = self._queues.pop(type_name, None)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if queue is not None:
+            queue.close()
+
     def close(self) -> None:
         """Send every worker home."""
         with self._lock:

@@ -127,7 +127,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
 def _workflows(hosts: Hosts, placement: Placement, converger: Converger) -> dict[OperationKind, Workflow]:
     return {
         OperationKind.NODE_ADD: AddNode(hosts),
-        OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake),
+        OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake, converger.dismiss),
         OperationKind.NODE_DRAIN: Drain(hosts, placement, converger.hands.holding, converger.wake),
     }
 

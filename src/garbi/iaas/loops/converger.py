@@ -100,6 +100,10 @@ class Converger:
         """Have the machine with that id looked at now, by the crew of that node."""
         self._crews.add(node, machine_id)
 
+    def dismiss(self, node: str) -> None:
+        """Send the crew of a node home."""
+        self._crews.dismiss(node)
+
     def stop(self) -> None:
         """Begin nothing more; what was begun is taken up again at the next start."""
         self._closing.set()

@@ -30,11 +30,12 @@ LOOK_S = 1.0
 
 
 class RemoveNode:
-    """The operation `node-remove`. `wake` has a machine looked at."""
+    """The operation `node-remove`. `wake` has a machine looked at, `dismiss` ends the crew of a node."""
 
-    def __init__(self, hosts: Hosts, wake: Callable[[Machine], None]) -> None:
+    def __init__(self, hosts: Hosts, wake: Callable[[Machine], None], dismiss: Callable[[str], None]) -> None:
         self._hosts = hosts
         self._wake = wake
+        self._dismiss = dismiss
 
     def steps(self, operation: Operation) -> list[Step]:
         """Machines first, then the host, then the record."""
@@ -60,8 +61,9 @@ class RemoveNode:
             nodes.set_state(transaction, node.name, NodeState.FAILED, error.detail, self._hosts.clock.now())
 
     def after(self, operation: Operation) -> None:
-        """Watch it no more."""
+        """Watch it no more, and send those home who worked for it."""
         self._hosts.unwatch(operation.target)
+        self._dismiss(operation.target)
 
     # Machines
 
