@@ -31,6 +31,7 @@ from garbi.web import server as web_server
 
 LIMIT_S = 120.0
 SPEC = {"image": "any", "type": "fake", "mem": 64}
+_pause = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -217,4 +218,4 @@ def eventually(look: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not look():
         assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
+        _pause.wait(0.02)

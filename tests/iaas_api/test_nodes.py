@@ -25,6 +25,8 @@ def test_a_node_lives_from_its_adding_to_its_removal(empty_cloud: Cloud) -> None
     assert {"fake"} <= {driver["name"] for driver in node["drivers"] if driver["available"]}
     assert cloud.ask("GET", "/iaas/nodes?state=ready&name=n1").json()[0]["name"] == "n1"
     assert cloud.ask("GET", "/iaas/nodes?state=draining").json() == []
+    assert cloud.ask("GET", "/iaas/nodes?draining=false&provision=false").json()[0]["name"] == "n1"
+    assert cloud.ask("GET", "/iaas/nodes?draining=true").json() == []
     removed = cloud.ask("DELETE", "/iaas/nodes/n1")
     assert removed.status == 202
     assert cloud.finish(removed.headers["operation-location"].rpartition("/")[2])["state"] == "done"

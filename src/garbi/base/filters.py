@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from garbi.base.errors import UnknownFilter
 
@@ -15,3 +16,8 @@ def check_filters(asked: Iterable[str], allowed: Iterable[str]) -> None:
         raise UnknownFilter(
             f"no filter is called {unknown[0]!r}; there are: {names}", field=unknown[0], allowed=list(allowed)
         )
+
+
+def shown(value: Any) -> str:
+    """A value as filters name it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from garbi.base.errors import InvalidField, UnknownFilter
-from garbi.base.filters import check_filters
+from garbi.base.filters import check_filters, shown
 
 MAX_LIMIT = 1000
 T = TypeVar("T", bound=BaseModel)
@@ -82,11 +82,7 @@ def link_next(request: Request, response: Response, asked: Asked, found: Sequenc
 
 
 def _matches(document: BaseModel, filters: dict[str, str]) -> bool:
-    return all(_shown(getattr(document, name)) == value for name, value in filters.items())
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return all(shown(getattr(document, name)) == value for name, value in filters.items())
 
 
 def parameters(filters: Sequence[str], paged: bool = True) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from garbi.base import places
 from garbi.base.clock import Clock
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, GarbiError, InvalidField, NotFound
 from garbi.base.failpoints import reach
-from garbi.base.filters import check_filters
+from garbi.base.filters import check_filters, shown
 from garbi.base.problem import to_problem
 from garbi.base.token import FORM, TOKEN_FILE, new_secret, read_secret
 from garbi.iaas.loops.converger import Converger
@@ -90,7 +90,7 @@ class Nodes:
             self._fresh(node)
             for node in known
             if (marker is None or node.name > marker)
-            and all(str(getattr(node, name)) == value for name, value in asked.items())
+            and all(shown(getattr(node, name)) == value for name, value in asked.items())
         )
         return [*islice(found, limit)]
 
@@ -182,8 +182,12 @@ class Nodes:
 
     def machines_on(self, name: str) -> int:
         """How many machines are on a node."""
+        return self.machines_on_each().get(name, 0)
+
+    def machines_on_each(self) -> dict[str, int]:
+        """How many machines are on each node that has any."""
         with self._database.read() as connection:
-            return machines.count_on(connection).get(name, 0)
+            return machines.count_on(connection)
 
     # Helpers in the order in which they are called
 

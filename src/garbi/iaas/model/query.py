@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NODE_FILTERS = ("name", "address", "state", "reason", "architecture")
+NODE_FILTERS = ("name", "address", "state", "reason", "architecture", "provision", "draining", "operation")
 IMAGE_FILTERS = ("name", "type", "size", "virtual_size", "sha256", "state", "reason")
 MACHINE_FILTERS = (
     "id", "name", "type", "image", "image_sha256", "mem", "cpus", "disk", "node", "address", "apart", "full_copy", "state",

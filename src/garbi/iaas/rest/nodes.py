@@ -35,7 +35,8 @@ def list_nodes(request: Request, response: Response, controller: ControllerOf) -
     """List the nodes, by name."""
     asked = read_list(request, NODE_FILTERS)
     nodes = controller.nodes.list(asked.filters, asked.limit, asked.marker)
-    found = [describe(node, controller.nodes.machines_on(node.name)) for node in nodes]
+    machines = controller.nodes.machines_on_each()
+    found = [describe(node, machines.get(node.name, 0)) for node in nodes]
     link_next(request, response, asked, found, "name")
     return found
 
