@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -23,17 +24,18 @@ PATIENCE_S = 120.0
 class Bed:
     """A running `hyper serve`; everything it made is gone when the context ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """Start an agent, with these variables of its environment beside those that there are."""
         self.data_dir = Path(tempfile.mkdtemp(prefix="garbi-bench-", dir="/var/tmp"))
         self.data_dir.chmod(0o711)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._token_file = self.data_dir / TOKEN_FILE
         identity = {"GARBI_HYPER_URL": self.url, "GARBI_HYPER_TOKEN_FILE": str(self._token_file)}
-        self.environment = {**os.environ, **identity}
+        self.environment = {**os.environ, **identity, **(settings or {})}
         command = [str(BIN / "hyper"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         self._log = (self.data_dir / "serve.log").open("wb")
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=self.environment)
 
     def __enter__(self) -> Bed:
         self._wait_for_answers()

@@ -16,6 +16,9 @@ from garbi.base.errors import ServerUnreachable
 from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.iaas_api.client import IaasClient
 
+MANY = {"GARBI_HYPER_CPU_OVERCOMMIT": "1000"}
+"""Enough processors for a thousand fake machines, which need none."""
+
 
 class CloudBed:
     """A running `iaas serve` and its nodes n1, n2, …; everything they made is gone when the context ends."""
@@ -63,7 +66,7 @@ class CloudBed:
 
     def _start(self) -> None:
         self._stack.callback(rmtree, self.data_dir)
-        self.agents = [self._stack.enter_context(Bed()) for _ in range(self._nodes)]
+        self.agents = [self._stack.enter_context(Bed(MANY)) for _ in range(self._nodes)]
         log = self._stack.enter_context((self.data_dir / "serve.log").open("wb"))
         command = [str(BIN / "iaas"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -72,7 +75,6 @@ class CloudBed:
         client = self.client()
         for number, agent in enumerate(self.agents, 1):
             address = agent.url.removeprefix("http://")
-            # Enough processors for a thousand fake machines, which need none.
             spec = {"name": f"n{number}", "address": address, "provision": False, "overcommit": {"cpus": 1000}}
             *_, operation = client.operations.follow(client.nodes.add({**spec, "token": agent.token})["operation"])
             if operation["state"] != "done":
