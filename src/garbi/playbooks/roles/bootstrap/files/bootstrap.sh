@@ -35,7 +35,10 @@ if [ ! -e "$record/complete" ]; then
         $1 == "chain" { chain = $2; print table, chain }
         / policy drop;/ { print table, chain, "drop" }' | sort >"$record/chains"
     cat /proc/sys/net/ipv4/ip_forward >"$record/ip_forward"
-    find /etc /opt /var/lib /var/cache /var/log -mindepth 1 -maxdepth 2 | sort >"$record/paths"
+    {
+        find /etc /opt /var/lib /var/cache /var/log -mindepth 1 -maxdepth 2
+        find /etc/libvirt /var/lib/libvirt -type d 2>/dev/null || true
+    } | sort -u >"$record/paths"
     : >"$record/complete"
     echo "garbi: changed"
 fi

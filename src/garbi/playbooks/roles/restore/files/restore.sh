@@ -53,7 +53,7 @@ needed_by() {
 
 stop_units() {
     [ -s "$going/packages" ] || return 0
-    xargs dpkg -L <"$going/packages" | sed -n 's#^.*/systemd/system/\([^/@]*\.\(service\|socket\|target\|timer\)\)$#\1#p' |
+    xargs dpkg -L <"$going/packages" | sed -n 's#^.*/systemd/system/\([^/@]*\.\(service\|socket\|target\|timer\|mount\)\)$#\1#p' |
         grep -v '^dbus' | sort -u >"$going/units"
     xargs -r systemctl stop <"$going/units" 2>/dev/null || true
     xargs -r systemctl reset-failed <"$going/units" 2>/dev/null || true
@@ -122,6 +122,15 @@ remove_packages() {
     done
 }
 
+# libvirt makes them with its first network and its first pool, and makes them again when it needs them.
+remove_empty_directories() {
+    find /etc/libvirt /var/lib/libvirt -depth -type d -empty 2>/dev/null | while read -r path; do
+        was paths "$path" || rmdir "$path"
+        path=${path%/*}
+        was paths "$path" || rmdir "$path" 2>/dev/null || true
+    done
+}
+
 if [ ! -e "$record/packages" ]; then exit 0; fi
 for node in /etc/garbi/node-*.env; do
     if [ -e "$node" ]; then
@@ -135,6 +144,7 @@ if [ -e "$record/complete" ]; then
     stop_units
     remove_networks
     remove_packages
+    remove_empty_directories
 fi
 rm -rf /etc/garbi
 case $0 in */.garbi-ansible/*) rm -rf "${0%%/.garbi-ansible/*}/.garbi-ansible" ;; esac
