@@ -125,7 +125,7 @@ remove_packages() {
 # libvirt makes them with its first network and its first pool, and makes them again when it needs them.
 remove_empty_directories() {
     find /etc/libvirt /var/lib/libvirt -depth -type d -empty 2>/dev/null | while read -r path; do
-        was paths "$path" || rmdir "$path"
+        was paths "$path" || rmdir "$path" 2>/dev/null || true
         path=${path%/*}
         was paths "$path" || rmdir "$path" 2>/dev/null || true
     done
