@@ -6,6 +6,7 @@ deleted after a while. Content that may not be kept (too large, or more than the
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -37,6 +38,8 @@ KEPT_S = 24 * 3600.0
 _PARTIAL = ".part"
 _SPACE_CHECK_BYTES = 16 << 20
 _BLOCK = 1 << 20
+_LIBC = ctypes.CDLL(None)
+_SYNC_FILE_RANGE_WRITE = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -198,10 +201,12 @@ class Upload:
                 file.seek(self.size)
                 try:
                     for chunk in chunks:
-                        self._admit(len(chunk))
+                        crossed = self._admit(len(chunk))
                         file.write(chunk)
                         self.digest.update(chunk)
                         self.size += len(chunk)
+                        if crossed:
+                            _begin_writing(file.fileno())
                 finally:
                     file.flush()
                     os.fsync(file.fileno())
@@ -233,12 +238,15 @@ class Upload:
         self.path.touch(0o600)
         self.path.chmod(0o600)
 
-    def _admit(self, more: int) -> None:
+    def _admit(self, more: int) -> bool:
+        """Let more come if it may; whether it is time to look after the disk."""
         before, after = self.size, self.size + more
         if after > self._uploads.limits.max_bytes:
             raise self._too_large()
-        if after // _SPACE_CHECK_BYTES != before // _SPACE_CHECK_BYTES:
+        crossed = after // _SPACE_CHECK_BYTES != before // _SPACE_CHECK_BYTES
+        if crossed:
             self._uploads.require_room(_SPACE_CHECK_BYTES)
+        return crossed
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
@@ -277,6 +285,13 @@ def converted(what: str) -> Iterator[None]:
     except OSError as error:
         kind = NoSpace if error.errno in _FULL else DriverFailed
         raise kind(f"{what}: {error.strerror}") from error
+
+
+def _begin_writing(file: int) -> None:
+    """Have the kernel write what came while more comes, so that there is little left to wait for at the end."""
+    begin = getattr(_LIBC, "sync_file_range", None)
+    if begin is not None:  # what it cannot do is done at the end
+        begin(file, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
 
 def _size_of(path: Path) -> int:
