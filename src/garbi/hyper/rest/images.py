@@ -35,9 +35,8 @@ from garbi.hyper_api import schemas
 from garbi.web.content import BodyReader, Digest, content_body, declared_size
 from garbi.web.listing import link_next, parameters, read_list, select, takes
 from garbi.web.problems import documented
-from garbi.web.resumption import PARTIAL, UploadComplete, UploadOffset, describe_progress, require_partial
+from garbi.web.resumption import KEPT, PARTIAL, UploadComplete, UploadOffset, describe_progress, require_partial
 
-KEPT = "what came of it is kept: HEAD says how much, PATCH goes on"
 SENT = (
     MalformedRequest, UnknownFilter, AlreadyExists, ContentTooLarge, InvalidField, ImageRejected, DigestMismatch, NoSpace,
     Busy,
