@@ -108,9 +108,18 @@ def test_two_hosts_become_a_cloud_and_one_of_them_leaves_it_clean(
     assert "Hello from pages" in fetched(f"http://{one.address}:{FETCHER}/cgi-bin/fetch?{two.address}:{PAGES}")
 
     cloud("node", "drain", "two")
-    drained = cloud.machines()
-    assert (drained["moves"]["node"], drained["moves"]["state"]) == ("one", "running")
-    assert drained["pages"]["state"] == drained["vm-two"]["state"] == "stopped"
+    wait_until(
+        lambda: (
+            {name: (each["node"], each["state"]) for name, each in cloud.machines().items()}
+            == {
+                "vm-one": ("one", "running"),
+                "stays": ("one", "running"),
+                "moves": ("one", "running"),
+                "pages": ("two", "stopped"),
+                "vm-two": ("two", "stopped"),
+            }
+        )
+    )
     refused = cloud.done("vm", "add", "container", "-n", "two", "-m", "64")
     assert refused.returncode == 1
     assert "drain" in refused.stderr
