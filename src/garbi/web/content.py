@@ -93,14 +93,15 @@ class BodyReader:
                     return
 
     async def _next(self) -> bytes:
-        block = bytearray()
+        chunks, size = [], 0
         with anyio.fail_after(STALLED_S) as limit, self._places.reading(limit):
             async for chunk in self._stream:
-                block += chunk
-                if len(block) >= BLOCK:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size >= BLOCK:
                     break
         self._places.check_open()
-        return bytes(block)
+        return b"".join(chunks)
 
 
 def agree_on_digest(query: str | None, content_digest: str | None, repr_digest: str | None) -> str | None:
