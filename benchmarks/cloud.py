@@ -130,7 +130,7 @@ class Cloud:
         with ThreadPoolExecutor(CREATE_CLIENTS) as pool:
             list(pool.map(add, range(LISTED)))
         rows = [self._listing(""), self._listing("?limit=100")]
-        rows.append(self._command(f"the same with {LISTED} machines", None))
+        rows.append(self._command(f"`iaas vm ls` of {LISTED} machines", None))
         with ThreadPoolExecutor(CREATE_CLIENTS) as pool:
             list(pool.map(self._client.machines.remove, names))
         return rows
