@@ -26,7 +26,8 @@ _LOCK = Path(tempfile.gettempdir()) / "garbi-cloud-images.lock"
 LIST_STATE = r"""
 export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
 find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp -o -path /var/cache \
-    -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -name __pycache__ \) -prune \
+    -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/lib/systemd \
+    -o -path '/var/lib/containerd/*' -o -name __pycache__ \) -prune \
     -o -print | sed 's/^/file /'
 find /var/lib/docker /var/lib/libvirt -mindepth 1 -maxdepth 1 | sed 's/^/file /'
 ls -d /run/*libvirt* /run/*docker* /run/*containerd* /run/*garbi* 2>/dev/null | sed 's/^/file /'
