@@ -96,8 +96,11 @@ class Drain:
             self._check_wanted(name, cancelled)
             self._deal_with(machine.id, name, account, cancelled)
         for number, machine_id in enumerate(account.stopped):
-            report(0.5 + number / len(account.stopped) / 2, f"waiting until machine {machine_id} has stopped")
+            report(0.5 + number / len(account.stopped) / 4, f"waiting until machine {machine_id} has stopped")
             self._wait_stopped(machine_id, name, cancelled)
+        for number, machine_id in enumerate(account.moved):
+            report(0.75 + number / len(account.moved) / 4, f"waiting until machine {machine_id} is there")
+            self._wait_arrived(machine_id, cancelled)
         return account.words()
 
     def _check_wanted(self, name: str, cancelled: threading.Event) -> None:
@@ -190,6 +193,17 @@ class Drain:
                 self._check_wanted(name, cancelled)
                 if self._hosts.clock.monotonic() >= deadline:
                     raise Busy(f"machine {machine_id} has not stopped: it is {machine.state}")
+                changed.wait(LOOK_S)
+
+    def _wait_arrived(self, machine_id: str, cancelled: threading.Event) -> None:
+        """Who drains a node wants to know that all runs elsewhere; one that takes long is on its way, and no failure."""
+        deadline = self._hosts.clock.monotonic() + PATIENCE_S
+        with self._hosts.feed.signal_of(machine_id) as changed:
+            while not cancelled.is_set() and self._hosts.clock.monotonic() < deadline:
+                changed.clear()
+                machine = self._find(machine_id)
+                if machine is None or machine.settled:
+                    return
                 changed.wait(LOOK_S)
 
 
