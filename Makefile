@@ -1,6 +1,6 @@
 # One command for each thing. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages setup check test demo demo-stop dev bench format docs lock clean
+.PHONY: help packages test-packages setup check test demo demo-stop dev bench format docs lock clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -15,13 +15,16 @@ setup: .venv/.filled ## packages, .venv and daemons; quick when nothing changed
 packages:
 	@scripts/host packages
 
+test-packages: | packages
+	@scripts/host test-packages
+
 .venv/.filled: requirements-dev.txt pyproject.toml scripts/venv | packages
 	@scripts/venv
 
-check: .venv/.filled ## format, lint, types, import contracts, budgets, docs
+check: .venv/.filled test-packages ## format, lint, types, import contracts, budgets, docs
 	@scripts/check
 
-test: setup ## the tests; some of them: make test ARGS="tests/unit -k ports"
+test: setup test-packages ## the tests; some of them: make test ARGS="tests/unit -k ports"
 	@scripts/test $(ARGS)
 
 demo: setup ## a virtual machine and a container, each serving a page
