@@ -181,7 +181,9 @@ def remove_node(context: click.Context, names: tuple[str, ...], force: bool, no_
     def remove(name: str) -> None:
         node = client.nodes.remove(name, force)
         if not no_wait and plain(node.get("operation")):
-            follow(client, node["operation"], f"removing {name}")
+            message = plain(follow(client, node["operation"], f"removing {name}").get("message"))
+            if message != f"node {name} is removed":  # something of it stays on its host
+                complain(message)
         gone = "being removed" if no_wait else "removed"
         say(f"{name} is {gone}" if on_terminal() else name)
 

@@ -18,7 +18,7 @@ from garbi.iaas.store.database import Database
 from garbi.iaas.workflows.feed import EventFeed
 from garbi.iaas.workflows.steps import OnProgress
 
-Provision = Callable[[Target, Callable[[TaskProgress], None], threading.Event, Path], None]
+Provision = Callable[[Target, Callable[[TaskProgress], None], threading.Event, Path], tuple[str, ...]]
 """What makes a host a node, or the other way round."""
 
 
@@ -42,8 +42,8 @@ class Hosts:
             raise NotFound(f"no node is called {name}")
         return node
 
-    def provision(self, work: Provision, name: str, report: OnProgress, cancelled: threading.Event) -> None:
-        """Run a playbook on the host of a node; raises ProvisioningFailed."""
+    def provision(self, work: Provision, name: str, report: OnProgress, cancelled: threading.Event) -> tuple[str, ...]:
+        """Run a playbook on the host of a node; returns what it noted for the user, raises ProvisioningFailed."""
         node = self.node(name)
         with self.database.read() as connection:
             token = secrets.get(connection, name) or ""
@@ -54,6 +54,7 @@ class Hosts:
             words = f"{progress.task} (task {progress.step} of {progress.steps})"
             report((progress.step - 1) / max(progress.steps, 1), words)
 
-        work(target, on_progress, cancelled, self.settings.data_dir)
+        notes = work(target, on_progress, cancelled, self.settings.data_dir)
         if cancelled.is_set():
             raise ProvisioningFailed("it was ended early", task="", host=node.host, words="")
+        return notes

@@ -36,6 +36,7 @@ class RemoveNode:
         self._hosts = hosts
         self._wake = wake
         self._dismiss = dismiss
+        self._notes: dict[str, tuple[str, ...]] = {}
 
     def steps(self, operation: Operation) -> list[Step]:
         """Machines first, then the host, then the record."""
@@ -45,14 +46,14 @@ class RemoveNode:
             self._empty(name, report, cancelled)
 
         def leave(report: OnProgress, cancelled: threading.Event) -> None:
-            self._leave(name, report, cancelled)
+            self._notes[operation.id] = self._leave(name, report, cancelled)
 
         return [Step("removing its machines", empty, weight=6), Step("leaving its host", leave, weight=12)]
 
     def conclude(self, transaction: Transaction, operation: Operation) -> str:
-        """Forget the node, unless a machine has come in between."""
+        """Forget the node, unless a machine has come in between; tell what stays on its host."""
         nodes.delete(transaction, operation.target, self._hosts.clock.now())
-        return f"node {operation.target} is removed"
+        return "; ".join((f"node {operation.target} is removed", *self._notes.pop(operation.id, ())))
 
     def fail(self, transaction: Transaction, operation: Operation, error: GarbiError) -> None:
         """It stays, failed, to be removed once more."""
@@ -134,18 +135,19 @@ class RemoveNode:
 
     # The host
 
-    def _leave(self, name: str, report: OnProgress, cancelled: threading.Event) -> None:
+    def _leave(self, name: str, report: OnProgress, cancelled: threading.Event) -> tuple[str, ...]:
         node = self._hosts.node(name)
         try:
             if node.provision:
                 from garbi.iaas.provisioning import unprovision
 
-                self._hosts.provision(unprovision, name, report, cancelled)
-            elif node.cluster_id:
+                return self._hosts.provision(unprovision, name, report, cancelled)
+            if node.cluster_id:
                 self._drop_images(name, report)
         except GarbiError:
             if node.reason != FORGOTTEN:
                 raise
+        return ()
 
     def _drop_images(self, name: str, report: OnProgress) -> None:
         """The images that the controller has sent; those that the host's own machines use stay."""
