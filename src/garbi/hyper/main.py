@@ -13,7 +13,7 @@ from garbi.base.token import open_secret
 from garbi.content.uploads import ContentLimits
 from garbi.hyper.agent.agent import Agent, Parts
 from garbi.hyper.agent.audit import Audit
-from garbi.hyper.agent.events import EventFeed
+from garbi.hyper.agent.events import open_feed
 from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.machines import Host, Machines
 from garbi.hyper.agent.placement import Placement
@@ -105,7 +105,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         host.boot_id,
         ConvergerSettings(settings.workers, settings.stop_deadline_s, settings.resync_period_s),
     )
-    feed = EventFeed(database)
+    feed = open_feed(database)
     return Parts(
         settings=settings,
         cluster_id=cluster_id,

@@ -36,7 +36,7 @@ from garbi.iaas.store.images import ImageTable
 from garbi.iaas.store.migrate import migrate
 from garbi.iaas.workflows.add_node import AddNode
 from garbi.iaas.workflows.drain import Drain
-from garbi.iaas.workflows.feed import EventFeed
+from garbi.iaas.workflows.feed import open_feed
 from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.remove_node import RemoveNode
 from garbi.iaas.workflows.steps import Workflow
@@ -86,7 +86,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
     store = ImageStore(settings.data_dir / IMAGES, table, limits, clock)
     store.sweep()
     reach("controller.open.swept")
-    feed = EventFeed(database)
+    feed = open_feed(database)
     clients = NodeClients(lambda name: _secret_of(database, name), kept=settings.workers + 4)
     records = Records(database, clock)
     converger = Converger(
