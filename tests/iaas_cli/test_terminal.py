@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pexpect
@@ -10,6 +11,8 @@ from .conftest import Spawn, Stranger, read_all
 from .documents import image, machine, node, operation
 
 PROMPT = "iaas>"
+NEW_PROMPT = re.escape("\x1b[?2004h")
+"""What precedes each prompt: until then a key is not yet the shell's."""
 
 
 def test_the_shell_runs_commands_until_exit_and_survives_errors(stranger: Stranger, spawn: Spawn) -> None:
@@ -55,6 +58,8 @@ def test_tab_completes_commands_and_what_the_controller_has(stranger: Stranger, 
         shell.send(typed)
         shell.expect(offered)
     shell.sendcontrol("c")
+    shell.expect(NEW_PROMPT)
+    shell.expect(PROMPT)
     shell.sendcontrol("d")
     shell.expect(pexpect.EOF)
 
