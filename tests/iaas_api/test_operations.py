@@ -75,6 +75,13 @@ def test_an_operation_is_followed_to_its_end(empty_cloud: Cloud) -> None:
         next(cloud.client.operations.follow("nothing"))
 
 
+def test_who_follows_sees_at_once_how_far_an_operation_is(empty_cloud: Cloud) -> None:
+    empty_cloud.add_node("n1", {"add_delay_s": "3600"})
+    machine = empty_cloud.client.machines.add({**SPEC, "id": "web"}, wait_s=0)
+    assert next(empty_cloud.client.operations.follow(machine["operation"]))["state"] == "running"
+    empty_cloud.client.machines.remove("web", wait_s=0)
+
+
 def test_operations_are_listed_filtered_and_paged(cloud: Cloud) -> None:
     cloud.client.machines.add({**SPEC, "id": "listed"})
     cloud.client.machines.wish("listed", "stopped")

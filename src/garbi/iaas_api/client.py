@@ -197,7 +197,7 @@ class OperationCalls:
         etag, heard = None, time.monotonic()
         while True:
             try:
-                operation = self.get(id, LOOK_S, etag)
+                operation = self.get(id, 0 if etag is None else LOOK_S, etag)
             except ServerUnreachable:
                 if time.monotonic() - heard > AWAY_S:
                     raise
