@@ -63,7 +63,8 @@ def test_a_host_whose_key_is_not_known_is_refused_with_the_command_that_accepts_
     stranger = Controller(tmp_path, lab.key)
     (tmp_path / "provisioning").mkdir()
     error = failure(stranger, stranger.target(host, host_key=None))
-    assert f"iaas node add node-8081 {host.address}:8081 --ssh-host-key {host.host_key}" in error.detail
+    command = f"iaas node add node-8081 {host.address}:8081 --ssh-key {lab.key} --ssh-host-key {host.host_key}"
+    assert command in error.detail
     assert untouched(host)
 
 

@@ -6,11 +6,13 @@ import base64
 import binascii
 import hashlib
 import os
+import shlex
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
+from garbi.iaas.model.node import Ssh
 from garbi.iaas.provisioning.target import FINGERPRINT, Target
 
 SCAN_TIMEOUT_S = 10
@@ -56,7 +58,7 @@ class HostKeys:
         raise HostKeyRefused(
             f"the key of this host is not known yet. It shows {', '.join(shown)}. If that is what "
             "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the host itself, accept it: "
-            f"iaas node add {target.name} {_address(target)} --ssh-host-key {shown[0]}"
+            f"iaas node add {target.name} {_address(target)}{_options(target)} --ssh-host-key {shown[0]}"
         )
 
     def _keep(self, name: str, keys: list[str]) -> None:
@@ -132,3 +134,14 @@ def _name(target: Target) -> str:
 
 def _address(target: Target) -> str:
     return f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
+
+
+def _options(target: Target) -> str:
+    """The options about SSH that were given, as they are typed."""
+    ssh, usual = target.ssh, Ssh()
+    given = (
+        ("--ssh-user", ssh.user, usual.user),
+        ("--ssh-port", ssh.port, usual.port),
+        ("--ssh-key", ssh.key_file, usual.key_file),
+    )
+    return "".join(f" {option} {shlex.quote(str(value))}" for option, value, default in given if value != default)
