@@ -61,7 +61,7 @@ class Connection:
     def is_broken(self, error: libvirt.libvirtError) -> bool:
         """Whether the error is not an answer of libvirt's, but the lack of one."""
         live = self._live
-        return error.get_error_domain() in _LOST_DOMAINS or (live is not None and not live.isAlive())
+        return error.get_error_domain() in _LOST_DOMAINS or (live is not None and not is_alive(live))
 
     def translate(self, error: libvirt.libvirtError) -> GarbiError:
         """Our error for libvirt's, with its own words."""
@@ -85,7 +85,7 @@ class Connection:
         with self._lock:
             if self._closed:
                 raise DriverUnavailable("the driver is closed")
-            if self._live is not None and self._live.isAlive():
+            if is_alive(self._live):
                 return _done(self._live), False
             if self._opening is not None:
                 return self._opening, True
@@ -145,6 +145,16 @@ def verb(method: Callable[Concatenate[D, P], R]) -> Callable[Concatenate[D, P], 
             raise driver.connection.translate(error) from error
 
     return run
+
+
+def is_alive(connection: Any) -> bool:
+    """Whether a connection still leads to libvirt; one that was closed, by whomever, does not."""
+    if connection is None:
+        return False
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:  # it was closed meanwhile: its successor was opened by another thread
+        return False
 
 
 def found(look_up: Callable[[], Any], *codes: int) -> Any | None:

@@ -12,7 +12,7 @@ from typing import Any
 import libvirt
 
 from garbi.base.errors import DriverUnavailable
-from garbi.hyper.drivers.libvirt.connection import Connection
+from garbi.hyper.drivers.libvirt.connection import Connection, is_alive
 from garbi.hyper.drivers.protocol import Notify
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Watcher:
     def _run(self) -> None:
         pause = SHORTEST_PAUSE_S
         while not self._closing.is_set():
-            if self._source is not None and self._source.isAlive():
+            if is_alive(self._source):
                 self._connection.lost.wait(_CHECK_S)
                 self._connection.lost.clear()
                 continue
@@ -104,7 +104,7 @@ class Watcher:
 
     def _detach(self) -> None:
         source, self._source = self._source, None
-        if source is not None and self._registration is not None and source.isAlive():
+        if self._registration is not None and is_alive(source):
             with contextlib.suppress(libvirt.libvirtError):
                 source.domainEventDeregisterAny(self._registration)
 
