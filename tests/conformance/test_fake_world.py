@@ -32,6 +32,9 @@ class HandClock:
     def monotonic(self) -> float:
         return self.seconds
 
+    def since_boot(self) -> float:
+        return self.seconds
+
 
 @pytest.fixture
 def clock() -> HandClock:

@@ -16,6 +16,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds since an arbitrary start; never goes back."""
 
+    def since_boot(self) -> float:
+        """Seconds since this host booted, its sleep included: the same for every process of the host."""
+
 
 class SystemClock:
     """The clock of this host."""
@@ -25,6 +28,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def since_boot(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def to_wire(moment: datetime) -> str:

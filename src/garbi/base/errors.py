@@ -22,6 +22,7 @@ GarbiError
 │   │   ├── NothingFits      409    ... no node can take the machine; `verdicts` says of each node why
 │   │   ├── OffsetMismatch   409    ... the upload does not go on there; `expected_offset` says where it does
 │   │   ├── StaleWrite       409    ... what was read has changed since; it is to be read again
+│   │   ├── StaleOrder       409    ... the order is of a controller or an assignment that has been followed by another
 │   │   ├── ImageInUse       409    ... machines were made from the image, they are named
 │   │   ├── AbilityMissing   409    ... this driver cannot do that
 │   │   └── DataDirLocked    409    ... another agent works on this data directory
@@ -159,6 +160,12 @@ class OffsetMismatch(Conflict):
 
 class StaleWrite(Conflict):
     code, title = "stale-write", "Changed meanwhile"
+
+
+class StaleOrder(Conflict):
+    """The order has no effect (invariant I11). `stale` names what has passed: controller, lease or epoch."""
+
+    code, title = "stale-order", "Overtaken by a later order"
 
 
 class ImageInUse(Conflict):

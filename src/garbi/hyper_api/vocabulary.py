@@ -61,6 +61,8 @@ class RestartPolicy(StrEnum):
     """What the agent does when a machine ends by itself."""
 
     NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from garbi.storage.engine import url_of
 from garbi.storage.migrate import Migrations
 
-MIGRATIONS = Migrations("garbi.hyper.store", "0002")
+MIGRATIONS = Migrations("garbi.hyper.store", "0003")
 
 
 def migrate(path: Path) -> None:

@@ -60,6 +60,8 @@ machines = Table(
     Column("mac", String, nullable=True, unique=True),
     Column("reserved_address", String, nullable=True, unique=True),
     Column("restart", String, nullable=False),
+    Column("restarts", Integer, nullable=False, server_default="0"),
+    Column("lease", Integer, nullable=False, server_default="0"),
     Column("on_node_failure", String, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("settled_generation", Integer, nullable=False),
@@ -69,6 +71,34 @@ machines = Table(
     CheckConstraint("mem > 0 AND cpus > 0", name="machines_reserve_something"),
     sqlite_autoincrement=True,
 )
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("controller", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("term", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("fenced", Integer, nullable=False),
+    Column("updated_at", String, nullable=False),
+)
+"""Of each controller: the newest holder that was heard, the number of the lease, and the last number that a fence ended."""
+
+kept = Table(
+    "kept",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("machine_id", String, nullable=False, index=True),
+    Column("type", String, nullable=False),
+    Column("image_sha256", String, nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("place", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("kept_at", String, nullable=False),
+    Column("keep_s", Integer, nullable=False),
+    Column("age_s", Integer, nullable=False),
+)
+"""Disks of machines that were moved away. `age_s` counts seconds while the agent ran, whatever the clock does meanwhile."""
 
 ports = Table(
     "ports",

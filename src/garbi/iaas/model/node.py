@@ -98,8 +98,8 @@ class Node:
 
     `has` is what the host has, `limit` what may be reserved of it (`has` times `overcommit`), `reserved` what machines have
     reserved. `draining` outlives an unreachable time. `seen_at` is when it last answered. `cluster_id` and `boot_id` are those
-    of its agent, empty before it was met. `epoch` grows with each new assignment of its machines. `failed_step` names the task
-    that provisioning failed at.
+    of its agent, empty before it was met. `epoch` grows with each new assignment of its machines, `lease` each time they are
+    declared dead: orders of an earlier lease have no effect there.
     """
 
     name: str
@@ -126,6 +126,7 @@ class Node:
     seen_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    lease: int = 1
 
     @property
     def address(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from garbi.storage.migrate import Migrations
 
-MIGRATIONS = Migrations("garbi.iaas.store", "0001")
+MIGRATIONS = Migrations("garbi.iaas.store", "0002")
 
 
 def migrate(url: str) -> None:

@@ -15,7 +15,7 @@ from garbi.iaas.store.schema import AMOUNTS
 
 PLAIN = (
     "name", "host", "port", "provision", "state", "reason", "draining", "architecture", "cluster_id", "boot_id", "epoch",
-    "operation",
+    "lease", "operation",
 )  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def from_row(row: Row[Any]) -> Node:
         seen_at=moment_of(row.seen_at),
         created_at=from_wire(row.created_at),
         updated_at=from_wire(row.updated_at),
+        lease=row.lease,
     )
 
 

@@ -86,6 +86,7 @@ nodes = Table(
     _text("cluster_id"),
     _text("boot_id"),
     Column("epoch", BigInteger, nullable=False),
+    Column("lease", BigInteger, nullable=False, server_default="1"),
     Column("operation", Words, nullable=True),
     Column("seen_at", Words, nullable=True),
     _text("created_at"),
