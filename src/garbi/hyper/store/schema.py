@@ -62,6 +62,7 @@ machines = Table(
     Column("restart", String, nullable=False),
     Column("restarts", Integer, nullable=False, server_default="0"),
     Column("lease", Integer, nullable=False, server_default="0"),
+    Column("keep_s", Integer, nullable=False, server_default="0"),
     Column("on_node_failure", String, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("settled_generation", Integer, nullable=False),

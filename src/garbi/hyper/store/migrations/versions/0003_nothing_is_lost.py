@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for name in ("restarts", "lease"):
+    for name in ("restarts", "lease", "keep_s"):
         op.add_column("machines", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
         "leases",
@@ -37,5 +37,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in ("kept", "leases"):
         op.drop_table(name)
-    for name in ("lease", "restarts"):
+    for name in ("keep_s", "lease", "restarts"):
         op.drop_column("machines", name)
