@@ -35,6 +35,7 @@ GarbiError
     ├── ShareUnavailable     503    the image is not to be had from the image share of the host
     ├── Busy                 503    the host is working on what excludes this
     ├── DatabaseUnavailable  503    the database server does not answer or ended the connection
+    ├── FenceFailed          503    a fence could not prove that the machines of a node have stopped
     └── ServerUnreachable    503    no answer from the service (raised by clients)
         └── NodeUnreachable  503    ... the controller answers, but the node behind it does not
 
@@ -215,6 +216,10 @@ class Busy(TemporaryError):
 
 class DatabaseUnavailable(TemporaryError):
     code, status, title = "database-unavailable", 503, "Database unavailable"
+
+
+class FenceFailed(TemporaryError):
+    code, status, title = "fence-failed", 503, "Nothing proven"
 
 
 class ServerUnreachable(TemporaryError):

@@ -1,0 +1,101 @@
+"""What a fence is: what proves that machines of a node have stopped, and the chain that tries one after the other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from garbi.base.errors import FenceFailed
+from garbi.iaas.model.node import Node
+
+log = logging.getLogger(__name__)
+
+
+class Scope(StrEnum):
+    """What a proof covers: every machine of the node, or those alone that may be created again elsewhere."""
+
+    ALL = "all"
+    RECREATABLE = "recreatable"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What it covers has stopped on the node, and starts there no more without a word of the controller.
+
+    `by` names the fence (`ssh`, `power`, `lease`, or `user` for the operator's word), `words` say for people what was seen.
+    """
+
+    by: str
+    scope: Scope
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A fence that gave no proof, and why; `tried` is false where it does not apply to the node."""
+
+    fence: str
+    words: str
+    tried: bool = True
+
+
+class Fence(Protocol):
+    """One way to a proof."""
+
+    @property
+    def name(self) -> str:
+        """One word, for events and for people."""
+
+    def applies_to(self, node: Node) -> str | None:
+        """None when it may be tried on this node; else why not. Quick, does no I/O over the network."""
+
+    def prove(self, node: Node, cancelled: threading.Event) -> Proof:
+        """Stop the machines and prove it; blocks, within limits of its own, and ends soon once `cancelled` is set.
+
+        Fences off the node's present lease (`node.lease`). Can be repeated at any time. Raises FenceFailed: nothing is proven.
+        """
+
+
+class Fences:
+    """The fences of a controller, tried in their order."""
+
+    def __init__(self, fences: Sequence[Fence]) -> None:
+        self._fences = tuple(fences)
+
+    def __iter__(self) -> Iterator[Fence]:
+        return iter(self._fences)
+
+    def prove(self, node: Node, cancelled: threading.Event) -> Proof | tuple[Attempt, ...]:
+        """The first proof, or what each fence said instead. Never raises: a fence that breaks has proven nothing."""
+        attempts: list[Attempt] = []
+        for fence in self._fences:
+            if cancelled.is_set():
+                attempts.append(Attempt(fence.name, "it was cancelled", tried=False))
+                continue
+            outcome = _try(fence, node, cancelled)
+            if isinstance(outcome, Proof):
+                return outcome
+            attempts.append(outcome)
+        return tuple(attempts)
+
+
+def explain(attempts: Sequence[Attempt]) -> str:
+    """What the fences said, on one line: "ssh: no answer within 2 s; power: no power program is set"."""
+    return "; ".join(f"{each.fence}: {' '.join(each.words.split())}" for each in attempts) or "there is no fence"
+
+
+def _try(fence: Fence, node: Node, cancelled: threading.Event) -> Proof | Attempt:
+    try:
+        why_not = fence.applies_to(node)
+        if why_not is not None:
+            return Attempt(fence.name, why_not, tried=False)
+        return fence.prove(node, cancelled)
+    except FenceFailed as error:
+        return Attempt(fence.name, error.detail)
+    except Exception as error:  # a fault in one fence must neither stop the next one nor count as a proof
+        log.exception("fence %s of node %s broke", fence.name, node.name)
+        return Attempt(fence.name, f"it broke: {type(error).__name__}: {error}")
