@@ -10,6 +10,12 @@ from garbi.base.errors import MalformedRequest
 HEADER = "Garbi-Assignment"
 """The request header that carries it: a dictionary of structured fields (RFC 9651)."""
 
+CONTROLLER_LABEL = "garbi.controller"
+"""The label of a machine that says which controller it belongs to: the id of its cloud."""
+
+EPOCH_LABEL = "garbi.epoch"
+"""The label that says how often the machine had been assigned to a host when it was made."""
+
 _FORM = re.compile(
     r'controller="(?P<controller>[0-9a-f]{32})", holder="(?P<holder>[0-9a-f]{1,32})", '
     r"term=(?P<term>[0-9]{1,15}), lease=(?P<lease>[0-9]{1,15}), epoch=(?P<epoch>[0-9]{1,15})"

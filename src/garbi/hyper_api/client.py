@@ -9,6 +9,7 @@ Every failure is an error of `garbi.base.errors`, the same that the host raised.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,22 +17,26 @@ from garbi.base.calls import ANSWER_S, Calls, Document, is_segment, parse, prefe
 from garbi.base.errors import InvalidField
 from garbi.base.http import HttpTransport, Transport
 from garbi.base.resumption import BlocksFrom, Resumption
+from garbi.hyper_api.assignment import HEADER, Assignment
 
 DEFAULT_URL = "http://127.0.0.1:8081"
 SILENCE_S = 60.0
 """How long an event stream may be silent; a living one speaks more often."""
 
 UPLOAD_S = 600.0
+RENEWAL_S = 3.0
+"""How long an answer to the renewal of a lease may take: the host does nothing for it but write a small file."""
 
 
 class HyperClient:
-    """One host: `machines` and `images` hold the verbs of each."""
+    """One host: `machines`, `images` and `leases` hold the verbs of each."""
 
     def __init__(self, url: str = DEFAULT_URL, transport: Transport | None = None, token: str | None = None) -> None:
         """Speak to the agent at `url`, as who has its `token`."""
         self._calls = Calls(transport or HttpTransport(url), token)
         self.machines = MachineCalls(self._calls)
         self.images = ImageCalls(self._calls)
+        self.leases = LeaseCalls(self._calls)
 
     def drivers(self, **filters: str) -> list[Document]:
         """The drivers of the host: available or why not, version, abilities."""
@@ -60,7 +65,10 @@ class HyperClient:
 
 
 class MachineCalls:
-    """The verbs of machines. `wait_s` is how long a call waits at most for the machine to become what was asked for."""
+    """The verbs of machines. `wait_s` is how long a call waits at most for the machine to become what was asked for.
+
+    A controller gives its orders with an `assignment`; one that was overtaken by a later order is refused by StaleOrder.
+    """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -73,18 +81,31 @@ class MachineCalls:
         """One machine, once it has settled where `wait_s` allows; raises NotFound."""
         return self._calls.document("GET", _machine(id), wait_s=wait_s)
 
-    def add(self, spec: Mapping[str, Any], wait_s: float = 30, idempotency_key: str | None = None) -> Document:
+    def add(
+        self,
+        spec: Mapping[str, Any],
+        wait_s: float = 30,
+        idempotency_key: str | None = None,
+        assignment: Assignment | None = None,
+    ) -> Document:
         """Make a machine; raises what its fields deserve, PortTaken, CapacityExceeded and their kin."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        headers = _ordered(assignment) | ({} if idempotency_key is None else {"Idempotency-Key": idempotency_key})
         return self._calls.document("POST", "/hyper/machines", spec, wait_s, headers)
 
-    def wish(self, id: str, state: str, wait_s: float = 30) -> Document:
+    def wish(self, id: str, state: str, wait_s: float = 30, assignment: Assignment | None = None) -> Document:
         """Wish a machine `running`, `stopped` or `paused`; raises NotFound, AlreadyInState, AbilityMissing."""
-        return self._calls.document("PUT", _machine(id), {"state": state}, wait_s)
+        return self._calls.document("PUT", _machine(id), {"state": state}, wait_s, _ordered(assignment))
 
-    def remove(self, id: str, wait_s: float = 30) -> Document | None:
-        """Remove a machine; None when it is gone, the machine while it is going. Raises NotFound."""
-        answer = self._calls.send("DELETE", _machine(id), headers=prefer(wait_s), timeout_s=ANSWER_S + wait_s)
+    def remove(
+        self, id: str, wait_s: float = 30, assignment: Assignment | None = None, keep_s: int = 0
+    ) -> Document | None:
+        """Remove a machine; None when it is gone, the machine while it is going. Raises NotFound.
+
+        With `keep_s`, its disk is kept for so many seconds, where its driver can do that.
+        """
+        path = target(_machine(id), {"keep_s": str(keep_s)} if keep_s else {})
+        headers = {**_ordered(assignment), **prefer(wait_s)}
+        answer = self._calls.send("DELETE", path, headers=headers, timeout_s=ANSWER_S + wait_s)
         content = answer.read()
         return parse(content) if answer.status == 202 else None
 
@@ -153,6 +174,28 @@ class ImageCalls:
     def remove(self, name: str) -> None:
         """Remove an image; raises NotFound, ImageInUse."""
         self._calls.send("DELETE", _image(name)).read()
+
+
+class LeaseCalls:
+    """The leases that controllers have on the machines of the host."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(self) -> list[Document]:
+        """The leases, by the id of their controller."""
+        return self._calls.documents("/hyper/leases", {}, None)
+
+    def renew(self, controller: str, body: Mapping[str, Any]) -> Document:
+        """Renew the lease of a controller, or begin it; raises StaleOrder when a later one was heard, InvalidField."""
+        content = json.dumps(body).encode()
+        path = "/hyper/leases/" + segment(controller, "controller has the id")
+        answer = self._calls.send("PUT", path, content, {"Content-Type": "application/json"}, RENEWAL_S)
+        return parse(answer.read())
+
+
+def _ordered(assignment: Assignment | None) -> dict[str, str]:
+    return {} if assignment is None else {HEADER: assignment.to_header()}
 
 
 def _sent_image(name: str) -> str:

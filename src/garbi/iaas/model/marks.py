@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-CONTROLLER = "garbi.controller"
-EPOCH = "garbi.epoch"
+from garbi.hyper_api.assignment import CONTROLLER_LABEL as CONTROLLER
+from garbi.hyper_api.assignment import EPOCH_LABEL as EPOCH
 
 
 def marks(controller_id: str, epoch: int) -> dict[str, str]:
