@@ -30,7 +30,7 @@ def machine(id: str = "web", **changes: Any) -> Document:
         "settled": True,
         "reason": "",
         "on_node_failure": "recreate",
-        "restart": "no",
+        "restart": "on-failure",
         "operation": None,
         "created_at": THEN,
         "updated_at": THEN,

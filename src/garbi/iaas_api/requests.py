@@ -30,6 +30,7 @@ ADDRESS_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f
 
 Address = Annotated[str, Field(json_schema_extra={"pattern": ADDRESS_PATTERN})]
 Strategy = Literal["spread", "pack", "load"]
+Restart = Literal["no", "on-failure", "always"]
 
 
 def examples(*given: Any) -> ConfigDict:
@@ -128,7 +129,7 @@ class MachineRequest(Asked):
     strategy: Strategy | None = Field(None, description="what decides among the nodes that fit")
     state: Literal["running", "stopped"] = Field("running", description="the wish")
     full_copy: bool = Field(False, description="copy the whole image instead of the changes only")
-    restart: Literal["no"] = "no"
+    restart: Restart = Field("on-failure", description="when its node starts it again after it ended by itself")
     on_node_failure: FailurePolicy | None = None
 
 

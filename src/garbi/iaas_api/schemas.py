@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from garbi.hyper_api import schemas as host
 from garbi.hyper_api.schemas import FailurePolicy, ImageFormat, MachineState, MachineWish, Moment, PublishedPort
-from garbi.iaas_api.requests import Strategy, examples
+from garbi.iaas_api.requests import Restart, Strategy, examples
 
 NodeState = Literal["adding", "ready", "draining", "unreachable", "unavailable", "failed", "removing"]
 OperationState = Literal["running", "done", "failed"]
@@ -183,7 +183,7 @@ class Machine(BaseModel):
             "settled": True,
             "reason": "",
             "on_node_failure": "recreate",
-            "restart": "no",
+            "restart": "on-failure",
             "epoch": 1,
             "operation": _OPERATION,
             "seen_at": _UPDATED,
@@ -212,7 +212,7 @@ class Machine(BaseModel):
     settled: bool = Field(description="whether its node has done, or given up, what the user last asked for")
     reason: str
     on_node_failure: FailurePolicy
-    restart: str
+    restart: Restart
     epoch: int = Field(description="the number of its assignment to a node; grows when it is moved")
     operation: str | None = Field(description="the last one: see /iaas/operations/{id}")
     seen_at: Moment | None = Field(description="when its node last spoke of it")

@@ -73,7 +73,11 @@ VERDICT_COLUMNS = (
     "--apart", metavar="KEY", help="Not on a node with another machine that has the same value of this label."
 )
 @click.option("--strategy", type=click.Choice(["spread", "pack", "load"]), help="What decides among nodes that fit.")
-@click.option("--restart", type=click.Choice(["no"]), help="What happens when it ends by itself.")
+@click.option(
+    "--restart",
+    type=click.Choice(["no", "on-failure", "always"]),
+    help="When its node starts it again after it ended by itself: on-failure unless given.",
+)
 @click.option("--full-copy", is_flag=True, help="Copy the whole image instead of the changes only.")
 @click.option("--no-start", is_flag=True, help="Make it, but do not start it.")
 @click.option("--count", type=click.IntRange(1, MOST), metavar="N", help="Make so many, named NAME-1 to NAME-N.")

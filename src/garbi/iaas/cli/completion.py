@@ -17,7 +17,7 @@ IMAGE_TYPES = ("qcow2", "raw", "docker", "rootfs")
 CHOICES = {
     "--on-node-failure": ("stay", "recreate"),
     "--strategy": ("spread", "pack", "load"),
-    "--restart": ("no",),
+    "--restart": ("no", "on-failure", "always"),
 }
 FLAGS = (
     "-q", "--quiet", "--no-wait", "--no-start", "--full-copy", "--explain", "--force", "--no-provision", "--allow-remote",

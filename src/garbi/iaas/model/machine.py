@@ -42,7 +42,7 @@ class MachineSpec:
     strategy: Strategy | None = None
     wish: Wish = Wish.RUNNING
     full_copy: bool = False
-    restart: RestartPolicy = RestartPolicy.NO
+    restart: RestartPolicy = RestartPolicy.ON_FAILURE
     on_node_failure: NodeFailurePolicy | None = None
 
 
