@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from tests.free_ports import free_port
 from tests.host.agent.host_agent import build_images
 
 from .conftest import at_once
+from .controllers import Cloud, add_node
 from .hosts import Host, Lab, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
-IAAS = Path(sys.executable).parent / "iaas"
 PAGES, FETCHER = 18080, 18081
-COMMAND_S = 900
-
-
-class Cloud:
-    """A controller as a process of its own, and its command line."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.log = directory / "log"
-        self.data_dir = directory / "iaas"
-        url = f"http://127.0.0.1:{self.port}"
-        self.environment = os.environ | {"GARBI_IAAS_URL": url, "GARBI_IAAS_TOKEN_FILE": str(self.data_dir / "token")}
-        with self.log.open("wb") as log:
-            command = [IAAS, "serve", "--port", str(self.port), "--data-dir", self.data_dir]
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        wait_until(lambda: self.process.poll() is not None or self.done("node", "ls").returncode == 0)
-
-    def done(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command, however it ended."""
-        return subprocess.run(
-            [IAAS, *words], env=self.environment, capture_output=True, text=True, timeout=COMMAND_S, check=False
-        )
-
-    def __call__(self, *words: str) -> str:
-        """A command that must end well; what it printed."""
-        done = self.done(*words)
-        assert done.returncode == 0, f"iaas {' '.join(words)}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
-    def machines(self, **filters: str) -> dict[str, dict[str, Any]]:
-        """The machines by id."""
-        listed = yaml.safe_load(self("vm", "ls", *(f"{key}={value}" for key, value in filters.items()), "-o", "json"))
-        return {machine["id"]: machine for machine in listed}
-
-    def close(self) -> None:
-        """End the controller."""
-        self.process.terminate()
-        self.process.wait(120)
 
 
 @pytest.fixture
@@ -128,12 +85,6 @@ def test_two_hosts_become_a_cloud_and_one_of_them_leaves_it_clean(
     assert (sorted(after - two_before), sorted(two_before - after)) == ([], [])
     assert set(cloud.machines(state="running")) == {"vm-one", "stays", "moves"}
     assert cloud("audit", "-o", "json").strip() in ("[]", "")
-
-
-def add_node(cloud: Cloud, lab: Lab, name: str, host: Host) -> str:
-    return cloud(
-        "node", "add", name, f"{host.address}:8081", "--ssh-key", str(lab.key), "--ssh-host-key", host.host_key
-    )
 
 
 def fetched(url: str) -> str:
