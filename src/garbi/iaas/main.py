@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import secrets as random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base import logs
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import FinalError, NoSpace, UnknownImage
 from garbi.base.failpoints import reach
+from garbi.base.http import Transport
 from garbi.base.token import open_secret
 from garbi.content.uploads import ContentLimits
 from garbi.iaas.controller import Controller
@@ -19,6 +22,7 @@ from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
 from garbi.iaas.controller.operations import Operations
 from garbi.iaas.controller.placement import Placement
+from garbi.iaas.fences.protocol import Fence
 from garbi.iaas.imagestore import Distribution, ImageStore
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.records import Records
@@ -46,16 +50,38 @@ from garbi.storage.lock import DataDirLock
 IMAGES = "images"
 
 
-def open_controller(settings: Settings, clock: Clock | None = None) -> Controller:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a controller meets outside of itself; a simulation brings its own.
+
+    `transports` carry requests to nodes, by their URLs. `fences` are the proofs that a host is dead, in the order in which they
+    are tried. `holder` tells this controller from those before and after it.
+    """
+
+    clock: Clock
+    transports: Callable[[str], Transport] | None
+    fences: Sequence[Fence] | None
+    holder: str
+
+
+def open_controller(
+    settings: Settings,
+    clock: Clock | None = None,
+    *,
+    transports: Callable[[str], Transport] | None = None,
+    fences: Sequence[Fence] | None = None,
+    holder: str | None = None,
+) -> Controller:
     """Open the data directory and the database, take up what was begun, and begin to work.
 
     Raises DataDirLocked when another controller has it, NoSpace, DatabaseUnavailable, or FinalError when the directory cannot
     be used.
     """
+    around = Surroundings(clock or SystemClock(), transports, fences, holder or random.token_hex(16))
     _make_data_dir(settings.data_dir)
     lock = DataDirLock(settings.data_dir)
     try:
-        return Controller(_build(settings, clock or SystemClock(), lock))
+        return Controller(_build(settings, around, lock))
     except BaseException:
         lock.release()
         raise
@@ -74,7 +100,8 @@ def _make_data_dir(path: Path) -> None:
         ) from error
 
 
-def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
+def _build(settings: Settings, around: Surroundings, lock: DataDirLock) -> Parts:
+    clock = around.clock
     migrate(settings.database_url)
     database = Database(settings.database_url, settings.data_dir)
     reach("controller.open.migrated")
@@ -87,7 +114,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock) -> Parts:
     store.sweep()
     reach("controller.open.swept")
     feed = open_feed(database)
-    clients = NodeClients(lambda name: _secret_of(database, name), kept=settings.workers + 4)
+    clients = NodeClients(lambda name: _secret_of(database, name), settings.workers + 4, around.transports)
     records = Records(database, clock)
     converger = Converger(
         cluster_id,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from garbi.base.errors import GarbiError, NodeUnreachable, ServerUnreachable
-from garbi.base.http import Answer, HttpTransport, Request
+from garbi.base.http import Answer, HttpTransport, Request, Transport
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.model.node import Node
 
@@ -31,7 +31,7 @@ def speaking_to(name: str) -> Iterator[None]:
 class _Hasty:
     """A transport that waits for an answer no longer than `limit_s` seconds."""
 
-    transport: HttpTransport
+    transport: Transport
     limit_s: float
 
     def send(self, request: Request) -> Answer:
@@ -42,19 +42,28 @@ class _Hasty:
 class _Line:
     address: str
     token: str | None
-    transport: HttpTransport
+    transport: Transport
     client: HyperClient
 
 
 class NodeClients:
-    """The clients of all nodes, made when they are first asked for. `secret_of` finds a node's secret by its name."""
+    """The clients of all nodes, made when they are first asked for. `secret_of` finds a node's secret by its name.
 
-    def __init__(self, secret_of: Callable[[str], str | None], kept: int = 12) -> None:
+    `transports` makes what carries requests to a URL, in place of HTTP; where it has a `close`, that is called at the end.
+    """
+
+    def __init__(
+        self,
+        secret_of: Callable[[str], str | None],
+        kept: int = 12,
+        transports: Callable[[str], Transport] | None = None,
+    ) -> None:
         self._secret_of = secret_of
         self._kept = kept
+        self._transports = transports
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
-        self._streams: dict[HttpTransport, str] = {}
+        self._streams: dict[int, tuple[Transport, str]] = {}
         self._closed = False
 
     def of(self, node: Node) -> HyperClient:
@@ -64,40 +73,41 @@ class NodeClients:
     def prober_of(self, node: Node, limit_s: float) -> HyperClient:
         """A client that waits for each answer of a node no longer than `limit_s` seconds."""
         line = self._line(node)
-        return HyperClient(line.transport.url, _Hasty(line.transport, limit_s), line.token)
+        return HyperClient(_url(node), _Hasty(line.transport, limit_s), line.token)
 
     @contextmanager
     def listening(self, node: Node) -> Iterator[HyperClient]:
         """A client of its own for a stream of events, whose connection `close` and `forget` can end."""
         token = self._line(node).token
-        transport = HttpTransport(_url(node), kept=1)
+        transport = self._transport(node, kept=1)
         with self._lock:
-            self._streams[transport] = node.name
+            self._streams[id(transport)] = transport, node.name
             closed = self._closed
         try:
             if closed:
-                transport.close()
-            yield HyperClient(transport.url, transport, token)
+                _close(transport)
+            yield HyperClient(_url(node), transport, token)
         finally:
             with self._lock:
-                self._streams.pop(transport, None)
-            transport.close()
+                self._streams.pop(id(transport), None)
+            _close(transport)
 
     def forget(self, name: str) -> None:
         """End every answer of a node that is being read; the next time, read its secret anew."""
         with self._lock:
             line = self._lines.pop(name, None)
-            transports = [transport for transport, node in self._streams.items() if node == name]
+            transports = [transport for transport, node in self._streams.values() if node == name]
         for transport in [*transports, *([line.transport] if line is not None else [])]:
-            transport.close()
+            _close(transport)
 
     def close(self) -> None:
         """End every answer that is being read, and every connection."""
         with self._lock:
             self._closed = True
-            transports = [*self._streams, *(line.transport for line in self._lines.values())]
+            streams = [transport for transport, _ in self._streams.values()]
+            transports = [*streams, *(line.transport for line in self._lines.values())]
         for transport in transports:
-            transport.close()
+            _close(transport)
 
     def _line(self, node: Node) -> _Line:
         with self._lock:
@@ -106,11 +116,20 @@ class NodeClients:
             return line
         self.forget(node.name)
         token = self._secret_of(node.name)
-        transport = HttpTransport(_url(node), kept=self._kept)
-        line = _Line(node.address, token, transport, HyperClient(transport.url, transport, token))
+        transport = self._transport(node, self._kept)
+        line = _Line(node.address, token, transport, HyperClient(_url(node), transport, token))
         with self._lock:
             return self._lines.setdefault(node.name, line)
+
+    def _transport(self, node: Node, kept: int) -> Transport:
+        return HttpTransport(_url(node), kept) if self._transports is None else self._transports(_url(node))
 
 
 def _url(node: Node) -> str:
     return f"http://{node.address}"
+
+
+def _close(transport: Transport) -> None:
+    close = getattr(transport, "close", None)
+    if close is not None:
+        close()
