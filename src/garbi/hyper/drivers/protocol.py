@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from garbi.base.clock import Clock
 from garbi.hyper.model.image import ImageType
+from garbi.hyper.model.kept import KeptDisk as KeptDisk
 from garbi.hyper.model.machine import PublishedPort
 
 
@@ -188,6 +189,25 @@ class ImageKeeper(Protocol):
 
     def drop_image(self, sha256: str) -> None:
         """Delete the daemon's copy. Nothing happens when there is none."""
+
+
+@runtime_checkable
+class DiskKeeper(Protocol):
+    """The disk of a machine can outlive it, under a name of its own, while the machine's id is free for another."""
+
+    def keep_disk(self, machine_id: str, name: str) -> KeptDisk | None:
+        """Set the disk of the machine aside as `name`; the machine is then only fit for `remove`, which leaves the kept disk.
+
+        Repeatable, also once the machine is gone: what is kept as `name` is returned. None when there is nothing to keep: the
+        machine was never made, or is gone without it. Raises Conflict while the machine runs, or when `name` is another's disk;
+        NoSpace. A disk that could not be kept is the machine's as before.
+        """
+
+    def kept_disks(self) -> Mapping[str, KeptDisk]:
+        """What is kept, by name; raises DriverUnavailable."""
+
+    def drop_kept(self, name: str) -> None:
+        """Delete what is kept as `name`. Nothing happens when there is nothing."""
 
 
 @runtime_checkable

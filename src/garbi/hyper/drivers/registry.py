@@ -18,6 +18,7 @@ ABILITIES: Mapping[str, type] = {
     "console-log": protocol.ConsoleLog,
     "figures": protocol.LiveFigures,
     "images": protocol.ImageKeeper,
+    "kept-disks": protocol.DiskKeeper,
     "footprint": protocol.HostFootprint,
     "any-image": protocol.AnyImage,
     "registry": protocol.RegistryPuller,
