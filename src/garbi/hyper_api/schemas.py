@@ -323,7 +323,7 @@ class Host(BaseModel):
                 "node": "laptop",
                 "cluster_id": "5f3a9c0d1e2b4a6788990a1b2c3d4e5f",
                 "hostname": "laptop",
-                "boot_id": "6f1f7f0e-3c43-4d40-9b51-0c7ab1a0e5c6",
+                "boot_id": "6f1f7f0e-3c43-4d40-9b51-0c7ab1a0e5c6.9",
                 "kernel": "6.1.0-28-amd64",
                 "architecture": "x86_64",
                 "cpus": 8,
