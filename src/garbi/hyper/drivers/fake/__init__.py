@@ -6,7 +6,7 @@ directory: then machines outlive a killed agent, and another process can play wi
 
 | setting | meaning |
 |---|---|
-| `delay_s` | seconds that prepare, add, start, kill, remove, pause take, and that a machine needs to end after `stop` |
+| `delay_s` | seconds that each verb but `stop` and `observe` takes, and that a machine needs to end after `stop` |
 | `<verb>_delay_s` | the same for one verb (also `observe`); `stop_delay_s=inf`: machines do not listen to `stop` |
 | `faults` | `verb[@machine]:times:code,...`: the next calls fail; `times` may be `*`; `code` is an error's code |
 | `unavailable` | `true`: the daemon does not answer |

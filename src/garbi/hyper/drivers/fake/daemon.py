@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from garbi.base.errors import DriverUnavailable
+from garbi.hyper.drivers.fake.attic import Attic
 from garbi.hyper.drivers.fake.faults import Fault
 from garbi.hyper.drivers.fake.machine import FakeMachine
 from garbi.hyper.drivers.fake.shelf import FileShelf, MemoryShelf, Shelf
@@ -23,6 +24,7 @@ class FakeDaemon:
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
+        self.attic = Attic(shelf)
         self._changed = threading.Condition()
 
     def machines(self) -> list[FakeMachine]:

@@ -9,6 +9,7 @@ from garbi.base.errors import Conflict, DriverFailed, GarbiError, ImageRejected
 from garbi.base.failpoints import reach
 from garbi.hyper.drivers.fake.daemon import daemon_in_file, daemon_in_process
 from garbi.hyper.drivers.fake.faults import FakeSettings
+from garbi.hyper.drivers.fake.kept import FakeKeeper
 from garbi.hyper.drivers.fake.machine import FakeMachine
 from garbi.hyper.drivers.fake.obstacles import Obstacles
 from garbi.hyper.drivers.fake.own import OwnMachines
@@ -65,7 +66,7 @@ class FakeAbilities:
         return machine.figures(self._clock.monotonic())
 
 
-class FakeDriver(FakeAbilities):
+class FakeDriver(FakeKeeper, FakeAbilities):
     """A type of machine that only pretends; the package says its settings, FakeWorld plays with its machines."""
 
     image_types = frozenset(ImageType)
@@ -75,6 +76,7 @@ class FakeDriver(FakeAbilities):
         in_file = settings.persist
         self._daemon = daemon_in_file(context.data_dir) if in_file else daemon_in_process(context.cluster_id)
         self._clock = context.clock
+        self._cluster_id = context.cluster_id
         self._machines = OwnMachines(self._daemon, context.cluster_id, context.clock)
         self._obstacles = Obstacles(settings, mistake, self._daemon, context.clock)
         self._watcher: Watcher | None = None

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from garbi.base.errors import GarbiError, InvalidField
 from garbi.base.problem import error_classes
 
-CHANGING_VERBS = ("prepare", "add", "start", "stop", "kill", "remove", "pause")
+CHANGING_VERBS = ("prepare", "add", "start", "stop", "kill", "remove", "pause", "keep_disk", "drop_kept")
 VERBS = (*CHANGING_VERBS, "observe")
 FLAGS = ("unavailable", "persist")
 

@@ -34,6 +34,10 @@ class FakeWorld:
         """Every machine of this world, those planted by hand included."""
         return self._daemon.machines()
 
+    def kept(self) -> list[FakeMachine]:
+        """Every machine that was set aside, under the key where it is kept."""
+        return self._daemon.attic.all()
+
     def machine(self, machine_id: str) -> FakeMachine:
         """The machine that an agent made under that id; raises NotFound."""
         for machine in self._daemon.machines():
