@@ -67,6 +67,10 @@ class Marks:
     def container(self, machine_id: str) -> str:
         return f"garbi-{self.cluster_id[:8]}-{machine_id}"
 
+    def kept(self, name: str) -> str:
+        """The name of a container that is kept: no machine's, for what follows `garbi-` there is hexadecimal."""
+        return f"garbi-kept-{self.cluster_id[:8]}-{name}"
+
     def labels(self, machine: MachineDefinition) -> dict[str, str]:
         """All labels of the machine's container; the user's cannot be taken for ours."""
         users = {USER_LABEL_PREFIX + key: value for key, value in machine.labels.items()}

@@ -12,6 +12,7 @@ from garbi.hyper.drivers.docker.engine import DEFAULT_HOST, Engine
 from garbi.hyper.drivers.docker.events import EventWatch
 from garbi.hyper.drivers.docker.fleet import Fleet, Inspected
 from garbi.hyper.drivers.docker.images import Images
+from garbi.hyper.drivers.docker.kept import ContainerKeeper
 from garbi.hyper.drivers.protocol import (
     Condition,
     DriverContext,
@@ -29,7 +30,7 @@ REMOVAL_TIMEOUT_S = 60
 _ON = (Condition.RUNNING, Condition.PAUSED)
 
 
-class DockerDriver(DockerAbilities):
+class DockerDriver(ContainerKeeper, DockerAbilities):
     """Machines that are containers of one Docker Engine; see the package for the settings."""
 
     image_types = frozenset({ImageType.DOCKER, ImageType.ROOTFS})

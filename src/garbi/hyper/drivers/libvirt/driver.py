@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from garbi.hyper.drivers.libvirt.domain_xml import Backing, Domain, Reservation,
 from garbi.hyper.drivers.libvirt.events import LifecycleEvent, Watcher
 from garbi.hyper.drivers.libvirt.figures import measure
 from garbi.hyper.drivers.libvirt.footprint import Footprint
+from garbi.hyper.drivers.libvirt.kept import KeptDisks
 from garbi.hyper.drivers.libvirt.marks import Marks
 from garbi.hyper.drivers.libvirt.processes import ProcessWatch, is_gone, pid_of, was_killed
 from garbi.hyper.drivers.libvirt.states import KILLED, cause_in, condition_of, failure_of
@@ -30,6 +31,7 @@ from garbi.hyper.drivers.protocol import (
     DriverInfo,
     Figures,
     ImageFile,
+    KeptDisk,
     MachineDefinition,
     Notify,
     Observation,
@@ -351,11 +353,12 @@ class QemuDriver(LibvirtDriver):
 
 
 class LocalQemuDriver(QemuDriver):
-    """Machines of QEMU on this host: their consoles can be read, and their processes watched."""
+    """Machines of QEMU on this host: consoles can be read, processes watched, disks kept."""
 
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self._consoles = Consoles(context.data_dir / "console")
+        self._kept = KeptDisks(context.data_dir / "pool")
         self._processes: ProcessWatch | None = None
 
     def watch(self, notify: Notify) -> None:
@@ -371,6 +374,21 @@ class LocalQemuDriver(QemuDriver):
     def console_log(self, machine_id: str, limit: int) -> bytes:
         check_name("id", machine_id)
         return self._consoles.tail(machine_id, limit)
+
+    @verb
+    def keep_disk(self, machine_id: str, name: str) -> KeptDisk | None:
+        domain = self._find(self.connection.get(), machine_id)
+        if domain is None:  # nothing ever ran on a disk without one
+            return self._kept.find(machine_id, name)
+        if not self._was_killed(machine_id) and condition_of(*domain.state(0)) is not Condition.STOPPED:
+            raise Conflict(f"machine {machine_id} runs, its disk cannot be kept")
+        return self._kept.keep(machine_id, name)
+
+    def kept_disks(self) -> Mapping[str, KeptDisk]:
+        return self._kept.all()
+
+    def drop_kept(self, name: str) -> None:
+        self._kept.drop(name)
 
     def withdraw(self) -> None:
         super().withdraw()
