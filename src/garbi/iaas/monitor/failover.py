@@ -1,0 +1,80 @@
+"""Whether machines of dead nodes are started elsewhere, or too much seems dead at once to believe it. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
+from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.node import NodeState
+from garbi.iaas.monitor.verdict import WATCHED
+
+RECENTLY_S = 600.0
+"""How long a node that was proven dead still counts among those that seem dead at once."""
+
+FEW, MANY = 2, 3
+"""Fewer are no mass failure, however small the cloud; so many are one, however large it is."""
+
+UP = (Wish.RUNNING, Wish.PAUSED)
+LOST = "lost with node"
+"""How the reason of a machine begins that stopped because its node is dead; it goes on with the name of the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A node, and for how many seconds it has been in its state."""
+
+    name: str
+    state: NodeState
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MassFailure:
+    """So many nodes seem dead at once that something else is likelier: a switch, a cable, the controller's own network."""
+
+    dead: tuple[str, ...]
+    nodes: int
+
+    def words(self) -> str:
+        """What is said of it, and what to do."""
+        return (
+            f"{len(self.dead)} of {self.nodes} nodes seem dead at once ({', '.join(self.dead)}): nothing is fenced or moved; "
+            "look at the network first, then say of each host that is off: iaas node confirm-dead NAME"
+        )
+
+
+def too_many_dead(conditions: Iterable[Condition]) -> MassFailure | None:
+    """The mass failure, when two nodes or more, and a third of all or three, seem dead; None when fewer do."""
+    watched = [each for each in conditions if each.state in WATCHED]
+    dead = sorted(each.name for each in watched if _seems_dead(each))
+    if len(dead) < FEW or (3 * len(dead) < len(watched) and len(dead) < MANY):
+        return None
+    return MassFailure(tuple(dead), len(watched))
+
+
+def lost_reason(node: str, words: str) -> str:
+    """The reason of a machine that stopped because its node is dead."""
+    return f"{LOST} {node}: {words}"
+
+
+def is_lost(machine: Machine) -> bool:
+    """Whether it is proven that a machine, whose node is unavailable, runs there no more.
+
+    Every proof covers machines that may be created again elsewhere; others are covered when their reason says so.
+    """
+    return machine.on_node_failure is NodeFailurePolicy.RECREATE or f"{LOST} {machine.node}" in machine.reason
+
+
+def is_stranded(machine: Machine) -> bool:
+    """Whether a machine whose node is unavailable is to be created again elsewhere. What had failed by itself is not."""
+    if machine.on_node_failure is not NodeFailurePolicy.RECREATE or machine.wish not in UP:
+        return False
+    return machine.state in (State.FAILED, State.STOPPED) and machine.reason.startswith(f"{LOST} {machine.node}")
+
+
+def _seems_dead(condition: Condition) -> bool:
+    if condition.state is NodeState.UNAVAILABLE:
+        return condition.for_s < RECENTLY_S
+    return condition.state is NodeState.UNREACHABLE

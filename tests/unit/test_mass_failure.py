@@ -1,0 +1,57 @@
+"""When too many nodes seem dead at once to believe it; and which machines of a dead node are created again elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from garbi.iaas.model.node import NodeState
+from garbi.iaas.monitor.failover import RECENTLY_S, Condition, too_many_dead
+
+READY, SILENT, DEAD = NodeState.READY, NodeState.UNREACHABLE, NodeState.UNAVAILABLE
+
+
+def cloud(nodes: int, silent: int = 0, dead: int = 0, dead_for_s: float = 60.0) -> list[Condition]:
+    """So many nodes, of which some are silent and some were proven dead."""
+    states = [SILENT] * silent + [DEAD] * dead + [READY] * (nodes - silent - dead)
+    return [Condition(f"n{number:02}", state, dead_for_s) for number, state in enumerate(states)]
+
+
+@pytest.mark.parametrize(("nodes", "silent"), [(1, 1), (2, 1), (3, 1), (100, 1), (7, 2), (100, 2)])
+def test_few_that_die_are_no_mass_failure(nodes: int, silent: int) -> None:
+    assert too_many_dead(cloud(nodes, silent)) is None
+
+
+@pytest.mark.parametrize(("nodes", "silent"), [(2, 2), (3, 2), (6, 2), (7, 3), (100, 3), (9, 3)])
+def test_a_third_of_the_nodes_or_three_are_a_mass_failure(nodes: int, silent: int) -> None:
+    found = too_many_dead(cloud(nodes, silent))
+    assert found is not None
+    assert (len(found.dead), found.nodes) == (silent, nodes)
+    assert "confirm-dead" in found.words()
+
+
+def test_a_node_that_was_proven_dead_counts_for_ten_minutes() -> None:
+    assert too_many_dead(cloud(6, silent=1, dead=1)) is not None
+    assert too_many_dead(cloud(6, silent=1, dead=1, dead_for_s=RECENTLY_S)) is None
+
+
+def test_nodes_that_are_not_watched_count_for_nothing() -> None:
+    added = [Condition(f"m{number}", NodeState.FAILED, 0.0) for number in range(9)]
+    assert too_many_dead([*cloud(3, silent=2), *added]) is not None
+    assert too_many_dead([*cloud(7, silent=2), *added]) is None
+
+
+conditions = st.lists(
+    st.builds(Condition, st.uuids().map(str), st.sampled_from(NodeState), st.floats(0, 2 * RECENTLY_S)), max_size=30
+)
+
+
+@given(conditions)
+def test_one_more_dead_node_never_ends_a_mass_failure(nodes: list[Condition]) -> None:
+    if too_many_dead(nodes) is not None:
+        assert too_many_dead([*nodes, Condition("one-more", SILENT, 0.0)]) is not None
+    for number, each in enumerate(nodes):
+        if each.state is READY and too_many_dead(nodes) is not None:
+            worse = [*nodes[:number], Condition(each.name, SILENT, 0.0), *nodes[number + 1 :]]
+            assert too_many_dead(worse) is not None

@@ -1,0 +1,148 @@
+"""What a lease proves: never that a host has stopped its machines while it might still run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from garbi.iaas.monitor.lease import Fresh, Ledger, answered, asked, doubt, may_arm, proven, quorum_since, renewed
+
+TTL, MARGIN = 45.0, 10.0
+SPAN = TTL / 2
+PEERS = frozenset({"b:1", "c:1"})
+
+
+def agreed(now: float = 0.0) -> Ledger:
+    """The ledger of a node that has agreed twice that its lease ends by itself."""
+    ledger = asked(Ledger(now), True, PEERS)
+    return answered(answered(ledger, now, armed=True), now, armed=True)
+
+
+def test_a_lease_is_armed_once_the_node_has_agreed_twice() -> None:
+    ledger = asked(Ledger(0.0), True, PEERS)
+    once = answered(ledger, 1.0, armed=True)
+    assert not once.armed
+    assert answered(once, 2.0, armed=True).armed
+
+
+def test_what_is_asked_anew_is_not_agreed_to_yet() -> None:
+    assert asked(agreed(), True, PEERS).armed
+    assert not asked(agreed(), True, PEERS | {"d:1"}).armed
+    assert not asked(agreed(), False, PEERS).armed
+    assert not answered(agreed(), 3.0, armed=False).armed
+
+
+def test_a_silent_node_is_proven_dead_when_its_lease_and_the_margin_are_over() -> None:
+    assert not proven(agreed(), 0.0, TTL + MARGIN - 0.1, 0.0, TTL, MARGIN)
+    assert proven(agreed(), 0.0, TTL + MARGIN, 0.0, TTL, MARGIN)
+
+
+def test_nothing_is_proven_from_a_lease_that_does_not_end_by_itself() -> None:
+    ledger = answered(answered(Ledger(0.0), 0.0, armed=False), 0.0, armed=False)
+    assert doubt(ledger, 0.0, 1e6, 0.0, TTL, MARGIN) == "its lease does not end by itself"
+
+
+def test_nothing_is_proven_while_the_other_nodes_may_take_the_controller_for_dead() -> None:
+    assert "too few" in str(doubt(agreed(), None, 1e6, 0.0, TTL, MARGIN))
+
+
+def test_a_controller_that_has_just_begun_waits_as_long_as_its_predecessor_may_have_renewed() -> None:
+    assert not proven(agreed(), 0.0, 100.0, 90.0, TTL, MARGIN)
+    assert proven(agreed(), 0.0, 90.0 + TTL + MARGIN, 90.0, TTL, MARGIN)
+
+
+def test_only_nodes_that_can_tell_being_cut_off_from_a_dead_controller_are_armed() -> None:
+    assert may_arm(3, True, 1)
+    assert not may_arm(2, True, 1)
+    assert not may_arm(3, False, 2)
+    assert not may_arm(5, True, 1)
+    assert may_arm(5, True, 2)
+
+
+renewals = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.floats(0.1, 30.0), st.floats(0.0, 3.0)), min_size=1, max_size=40
+)
+
+
+@given(renewals, st.floats(0.0, 60.0), st.integers(1, 4))
+def test_the_quorum_holds_at_every_moment_since_it_is_said_to(
+    steps: list[tuple[str, float, float]], after: float, count: int
+) -> None:
+    peers = "abcd"[:count]
+    fresh: dict[str, Fresh] = {}
+    windows: dict[str, list[tuple[float, float]]] = {peer: [] for peer in "abcd"}
+    now = 0.0
+    for peer, pause, took in steps:
+        sent, now = now + pause, now + pause + took
+        fresh[peer] = renewed(fresh.get(peer), sent, now, SPAN)
+        windows[peer].append((now, sent + SPAN))  # it says so at least from the answer on, until the span is over
+    now += after
+    since = quorum_since(peers, fresh, now)
+    needed = -(-(count + 1) // 2)
+    if since is None:
+        return
+    moments = [since, now, *(m for windows_of in windows.values() for w in windows_of for m in w if since <= m <= now)]
+    for moment in moments:
+        hearing = [peer for peer in peers if any(begin <= moment <= end for begin, end in windows[peer])]
+        assert len(hearing) >= needed, (moment, since, now)
+
+
+@dataclass
+class Host:
+    """A host with a lease as an agent keeps it: renewals that speak of an older moment than the last one change nothing."""
+
+    offset: float
+    seen: float = float("-inf")
+    armed: bool = False
+
+    def take(self, seen: float | None, arm: bool, now: float) -> tuple[float, bool]:
+        moment = float("-inf") if seen is None else seen
+        if moment >= self.seen:
+            self.seen, self.armed = moment, arm
+        return now + self.offset, self.armed
+
+    def runs(self, now: float) -> bool:
+        """Whether its machines may run: until an armed lease has ended, here at once."""
+        return not self.armed or now + self.offset < self.seen + TTL
+
+
+@dataclass
+class Network:
+    """Requests on their way: when each arrives, and what it says."""
+
+    late: list[tuple[float, float | None, bool]] = field(default_factory=list)
+
+    def deliver(self, host: Host, now: float) -> None:
+        for moment, seen, arm in sorted(self.late, key=lambda each: each[0]):
+            if moment <= now:
+                host.take(seen, arm, moment)
+        self.late = [each for each in self.late if each[0] > now]
+
+
+fates = st.sampled_from(["answered", "answered", "answered", "lost", "late", "unheard"])
+
+
+@given(st.lists(st.tuples(fates, st.booleans(), st.floats(0.1, 40.0)), max_size=40), st.floats(-1e6, 1e6))
+def test_a_host_whose_requests_come_late_twice_or_never_runs_nothing_once_it_is_proven_dead(
+    renewals: list[tuple[str, bool, float]], offset: float
+) -> None:
+    host, network, now, seen = Host(offset), Network(), 0.0, None
+    ledger = Ledger(0.0)
+    silent = False
+    for fate, wanted, delay in renewals:
+        arm = ledger.arm if silent else wanted  # a silent node is asked for nothing new
+        ledger = asked(ledger, arm, PEERS)
+        if fate in ("late", "answered"):
+            network.late.append((now + delay, seen, arm))  # it comes once more, or only then
+        silent = fate != "answered"
+        if fate == "unheard":
+            host.take(seen, arm, now)
+        if fate == "answered":
+            seen, armed = host.take(seen, arm, now)
+            ledger = answered(ledger, now, armed)
+        for _ in range(30):
+            now += 2.0 if silent else 0.1
+            network.deliver(host, now)
+            assert not (proven(ledger, 0.0, now, 0.0, TTL, MARGIN) and host.runs(now))
