@@ -6,9 +6,11 @@ import secrets
 from pathlib import Path
 
 from garbi.base import logs
+from garbi.base.audit import Auditing
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import Conflict, FinalError, NoSpace
 from garbi.base.failpoints import reach
+from garbi.base.tally import Tally
 from garbi.base.token import open_secret
 from garbi.content.uploads import ContentLimits
 from garbi.hyper.agent.agent import Agent, Parts
@@ -23,6 +25,7 @@ from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
 from garbi.hyper.host.exposure import exposed_daemons
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.images.share import ImageShare
+from garbi.hyper.loops.auditing import AuditRecord
 from garbi.hyper.loops.converger import Converger, ConvergerSettings
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
@@ -106,6 +109,8 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         ConvergerSettings(settings.workers, settings.stop_deadline_s, settings.resync_period_s),
     )
     feed = open_feed(database)
+    audit = Audit(database, drivers, host.capacity)
+    record = AuditRecord(database, clock)
     return Parts(
         settings=settings,
         cluster_id=cluster_id,
@@ -117,7 +122,9 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         events=feed,
         images=Images(library, table, share, drivers, lambda: meta.used_drivers(database)),
         machines=Machines(database, Placement(drivers, table), publisher, converger, feed, clock, host),
-        audit=Audit(database, drivers, host.capacity),
+        audit=audit,
+        auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
+        tally=Tally(),
         capacity=host.capacity,
         lock=lock,
     )

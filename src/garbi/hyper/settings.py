@@ -32,6 +32,7 @@ class Settings:
     workers: int = setting(8, "machines of one type worked on at the same time")
     stop_deadline_s: float = setting(20.0, "seconds a machine has to end after being asked, before it is powered off")
     resync_period_s: float = setting(30.0, "seconds between two full comparisons with what the drivers see")
+    audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
     mem_limit_mib: int = setting(
         0, "memory that machines may reserve together, in MiB; 0: that of the host less mem_kept_mib"
     )

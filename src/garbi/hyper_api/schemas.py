@@ -43,7 +43,7 @@ MachineWish = Literal["running", "stopped", "paused", "removed"]
 PortProtocol = Literal["tcp", "udp"]
 FailurePolicy = Literal["stay", "recreate"]
 ImageFormat = Literal["qcow2", "raw", "docker", "rootfs"]
-EventKind = Literal["created", "wish", "state", "removed"]
+EventKind = Literal["created", "wish", "state", "removed", "violation", "resolved"]
 
 _MACHINE_EXAMPLE: dict[str, Any] = {
     "id": "web",
@@ -248,10 +248,11 @@ class Violation(BaseModel):
     invariant: str
     subject: str
     detail: str
+    certain: bool = Field(True, description="false: it could not be checked")
 
 
 class Event(BaseModel):
-    """Something that happened to a machine; the `data` of a server-sent event, whose `id` is `seq`."""
+    """Something that happened to a machine, or that an audit found; the `data` of a server-sent event, whose `id` is `seq`."""
 
     model_config = ConfigDict(
         json_schema_extra=_example(
@@ -269,10 +270,10 @@ class Event(BaseModel):
 
     seq: int
     at: Moment
-    machine_id: str
+    machine_id: str = Field(description="for what an audit found: what it is about")
     kind: EventKind
-    state: MachineState
-    wish: MachineWish
+    state: MachineState | None = Field(description="none for what an audit found")
+    wish: MachineWish | None
     reason: str
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base import logs
+from garbi.base.audit import Auditing
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import FinalError, NoSpace, UnknownImage
 from garbi.base.failpoints import reach
 from garbi.base.http import Transport
+from garbi.base.tally import Tally
 from garbi.base.token import open_secret
 from garbi.content.uploads import ContentLimits
 from garbi.iaas.controller import Controller
@@ -24,6 +26,7 @@ from garbi.iaas.controller.operations import Operations
 from garbi.iaas.controller.placement import Placement
 from garbi.iaas.fences.protocol import Fence
 from garbi.iaas.imagestore import Distribution, ImageStore
+from garbi.iaas.loops.auditing import AuditRecord
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.runner import OperationRunner
@@ -131,6 +134,9 @@ def _build(settings: Settings, around: Surroundings, lock: DataDirLock) -> Parts
     watchers = Watchers(watching)
     placement = Placement(database, settings, clock=clock)
     hosts = Hosts(settings, database, clients, feed, clock, watchers.watch, watchers.unwatch)
+    tally = Tally()
+    audit = Audit(cluster_id, database, clients)
+    record = AuditRecord(database, clock)
     runner = OperationRunner(database, _workflows(hosts, placement, converger), clock, settings.provision_parallel)
     return Parts(
         settings=settings,
@@ -144,9 +150,11 @@ def _build(settings: Settings, around: Surroundings, lock: DataDirLock) -> Parts
         events=feed,
         nodes=Nodes(database, runner, watchers, converger, clock),
         images=Images(store, database),
-        machines=Machines(database, placement, converger, clients, feed, clock),
+        machines=Machines(database, placement, converger, clients, feed, clock, tally),
         operations=Operations(database, feed, clock),
-        audit=Audit(cluster_id, database, clients),
+        audit=audit,
+        auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
+        tally=tally,
         lock=lock,
     )
 

@@ -38,6 +38,7 @@ class Settings:
     strategy: str = setting("spread", "what decides among the nodes that fit: spread, pack or load")
     check_period_s: float = setting(5.0, "seconds between two looks at a node")
     unreachable_after_s: float = setting(15.0, "seconds of silence after which a node is unreachable")
+    audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
     workers: int = setting(8, "machines of one node worked on at the same time")
     provision_parallel: int = setting(4, "nodes added, drained or removed at the same time")
     max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")

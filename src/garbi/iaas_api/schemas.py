@@ -16,7 +16,7 @@ from garbi.iaas_api.requests import Restart, Strategy, examples
 NodeState = Literal["adding", "ready", "draining", "unreachable", "unavailable", "failed", "removing"]
 OperationState = Literal["running", "done", "failed"]
 OperationKind = Literal["node-add", "node-remove", "node-drain", "machine-add", "machine-wish", "machine-remove"]
-Subject = Literal["node", "machine", "image", "operation"]
+Subject = Literal["node", "machine", "image", "operation", "audit"]
 
 _CREATED, _UPDATED = "2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:06.123456Z"
 _SHA256 = "9b2c1f0e6d3a4b5c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
+from garbi.base.tally import Tally
 from garbi.base.token import Secret
-from garbi.hyper.agent.audit import Audit, Violation
+from garbi.hyper.agent.audit import Audit
 from garbi.hyper.agent.events import EventFeed
 from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.machines import Machines
@@ -48,6 +50,8 @@ class Parts:
     images: Images
     machines: Machines
     audit: Audit
+    auditing: Auditing
+    tally: Tally
     capacity: Capacity
     lock: DataDirLock
 
@@ -65,8 +69,11 @@ class Agent:
         self.events = parts.events
         self.drivers = parts.drivers
         self.capacity = parts.capacity
+        self.auditing = parts.auditing
+        self.tally = parts.tally
         self._closed = threading.Event()
         parts.converger.start()
+        parts.auditing.start()
 
     def list_drivers(self) -> list[DriverStatus]:
         """Every installed driver, usable or not."""
@@ -85,8 +92,8 @@ class Agent:
         return report_host(self.settings.data_dir)
 
     def audit(self) -> list[Violation]:
-        """The invariants that do not hold; none on a healthy host."""
-        return self._parts.audit.run()
+        """The invariants that do not hold; none on a healthy host. What is in motion gets a second to come to rest."""
+        return confirmed(self._parts.audit.run, CONFIRM_S)
 
     def healthy(self) -> bool:
         """Whether the agent works: it is open and its database answers."""
@@ -101,9 +108,11 @@ class Agent:
             return
         self._closed.set()
         try:
+            self._parts.auditing.stop()
             self._parts.converger.stop()
             self.drivers.close()
             self._parts.converger.join(PATIENCE_S)
+            self._parts.auditing.join(PATIENCE_S)
             self._parts.publisher.close()
             self._parts.database.close()
         finally:

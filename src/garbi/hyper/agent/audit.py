@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from garbi.base.audit import Violation
 from garbi.base.errors import TemporaryError
 from garbi.hyper.drivers.protocol import Condition, Driver, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
@@ -15,15 +15,6 @@ from garbi.hyper.store import machines, meta
 from garbi.hyper.store.database import Database
 
 EXPECTED = {State.RUNNING: Condition.RUNNING, State.PAUSED: Condition.PAUSED, State.STOPPED: Condition.STOPPED}
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """An invariant that does not hold: which, of what, and how it shows."""
-
-    invariant: str
-    subject: str
-    detail: str
 
 
 class Audit:
@@ -58,7 +49,7 @@ class Audit:
                 yield from _compare(driver, mine)
             except TemporaryError as error:
                 if mine:
-                    yield Violation("I5", name, f"cannot be checked: {error.detail}")
+                    yield Violation("I5", name, f"cannot be checked: {error.detail}", certain=False)
 
 
 def _compare(driver: Driver, rows: dict[str, Machine]) -> Iterator[Violation]:

@@ -1,4 +1,4 @@
-"""Something that happened to a machine, in the order in which it was written."""
+"""Something that happened to a machine, or that an audit found, in the order in which it was written."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ class EventKind(StrEnum):
     WISH = "wish"
     STATE = "state"
     REMOVED = "removed"
+    VIOLATION = "violation"
+    RESOLVED = "resolved"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`seq` grows by every event of this host; `state`, `wish` and `reason` are the machine's after it."""
+    """`seq` grows by every event of this host; `state`, `wish` and `reason` are the machine's after it.
+
+    What an audit found has neither: `machine_id` is what it is about, which may be no machine.
+    """
 
     seq: int
     at: datetime
     machine_id: str
     kind: EventKind
-    state: State
-    wish: Wish
+    state: State | None
+    wish: Wish | None
     reason: str

@@ -36,7 +36,7 @@ def describe(event: Event) -> schemas.Event:
         at=to_wire(event.at),
         machine_id=event.machine_id,
         kind=event.kind.value,
-        state=event.state.value,
-        wish=event.wish.value,
+        state=None if event.state is None else event.state.value,
+        wish=None if event.wish is None else event.wish.value,
         reason=event.reason,
     )

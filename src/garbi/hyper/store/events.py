@@ -13,6 +13,9 @@ from garbi.hyper.model.machine import Machine, State, Wish
 from garbi.hyper.store.database import Transaction
 from garbi.hyper.store.schema import events
 
+FOUND = (EventKind.VIOLATION, EventKind.RESOLVED)
+"""What an audit found, which is no word about the life of a machine."""
+
 
 def append(transaction: Transaction, kind: EventKind, machine: Machine, at: datetime) -> None:
     """Write down what happened to `machine`, as it is now."""
@@ -31,6 +34,14 @@ def append(transaction: Transaction, kind: EventKind, machine: Machine, at: date
     )
 
 
+def append_found(transaction: Transaction, kind: EventKind, subject: str, reason: str, at: datetime) -> None:
+    """Write down what an audit found of `subject`, or found no longer."""
+    values = {"at": to_wire(at), "machine_id": subject, "kind": kind, "state": "", "wish": "", "reason": reason}
+    key = transaction.connection.execute(insert(events).values(**values)).inserted_primary_key
+    assert key is not None  # noqa: S101 - SQLite gives every row a key
+    transaction.events.append(Event(key[0], at, subject, kind, state=None, wish=None, reason=reason))
+
+
 def since(connection: Connection, seq: int, limit: int) -> list[Event]:
     """At most `limit` events after the one numbered `seq`, the oldest first."""
     rows = connection.execute(select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit))
@@ -44,12 +55,18 @@ def last_seq(connection: Connection) -> int:
 
 def removal_of(connection: Connection, machine_id: str) -> Event | None:
     """The removal of the machine that last had this id, if it was removed."""
-    newest = select(events).where(events.c.machine_id == machine_id).order_by(events.c.seq.desc()).limit(1)
-    row = connection.execute(newest).first()
+    its_own = (events.c.machine_id == machine_id) & events.c.kind.not_in(FOUND)
+    row = connection.execute(select(events).where(its_own).order_by(events.c.seq.desc()).limit(1)).first()
     return _from_row(row) if row is not None and row.kind == EventKind.REMOVED else None
 
 
 def _from_row(row: Row[Any]) -> Event:
     return Event(
-        row.seq, from_wire(row.at), row.machine_id, EventKind(row.kind), State(row.state), Wish(row.wish), row.reason
+        seq=row.seq,
+        at=from_wire(row.at),
+        machine_id=row.machine_id,
+        kind=EventKind(row.kind),
+        state=State(row.state) if row.state else None,
+        wish=Wish(row.wish) if row.wish else None,
+        reason=row.reason,
     )

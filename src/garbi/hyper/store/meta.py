@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
-from garbi.hyper.store.database import Database
+from garbi.hyper.store.database import Database, Transaction
 from garbi.hyper.store.schema import meta
 
 CLUSTER_ID = "cluster_id"
 USED_DRIVER = "used-driver:"
+VIOLATIONS = "violations"
 
 
 def get_or_set(database: Database, key: str, value: str) -> str:
@@ -17,6 +18,17 @@ def get_or_set(database: Database, key: str, value: str) -> str:
     with database.write() as transaction:
         transaction.connection.execute(insert(meta).values(key=key, value=value).on_conflict_do_nothing())
         return str(transaction.connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one())
+
+
+def get(connection: Connection, key: str) -> str | None:
+    """The value kept under `key`."""
+    return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
+
+
+def put(transaction: Transaction, key: str, value: str) -> None:
+    """Keep `value` under `key`, in place of an earlier one."""
+    kept = insert(meta).values(key=key, value=value)
+    transaction.connection.execute(kept.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
 
 def note_driver(database: Database, name: str) -> None:

@@ -1,6 +1,6 @@
 """The Python model of a cloud: nodes, images, machines, operations, events; the same for REST and for programs."""
 
-from garbi.iaas.controller.audit import Violation
+from garbi.base.audit import Violation
 from garbi.iaas.controller.controller import Controller
 
 __all__ = ["Controller", "Violation"]

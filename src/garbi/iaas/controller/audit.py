@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from garbi.base.audit import Violation
 from garbi.base.errors import GarbiError
 from garbi.hyper_api.vocabulary import State
 from garbi.iaas.converge import Sight
@@ -19,15 +19,6 @@ from garbi.iaas.store.database import Database
 
 PROBE_S = 10.0
 EXPECTED = (State.RUNNING, State.PAUSED, State.STOPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """An invariant that does not hold: which, of what, and how it shows."""
-
-    invariant: str
-    subject: str
-    detail: str
 
 
 class Audit:
@@ -55,7 +46,7 @@ class Audit:
             try:
                 reported = self._report(node)
             except GarbiError as error:
-                yield Violation("I5", node.name, f"cannot be checked: {error.detail}")
+                yield Violation("I5", node.name, f"cannot be checked: {error.detail}", certain=False)
                 continue
             with self._database.read() as connection:
                 rows = {machine.id: machine for machine in machines.search(connection)}

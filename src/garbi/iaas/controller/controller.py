@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from garbi.iaas.controller.audit import Audit, Violation
+from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
+from garbi.base.tally import Tally
+from garbi.iaas.controller.audit import Audit
 from garbi.iaas.controller.images import Images
 from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
@@ -42,6 +44,8 @@ class Parts:
     machines: Machines
     operations: Operations
     audit: Audit
+    auditing: Auditing
+    tally: Tally
     lock: DataDirLock
 
 
@@ -58,12 +62,14 @@ class Controller:
         self.images = parts.images
         self.machines = parts.machines
         self.operations = parts.operations
+        self.auditing = parts.auditing
+        self.tally = parts.tally
         self._closed = threading.Event()
         self._start()
 
     def audit(self) -> list[Violation]:
-        """The invariants that do not hold; none in a healthy cloud."""
-        return self._parts.audit.run()
+        """The invariants that do not hold; none in a healthy cloud. What is in motion gets a second to come to rest."""
+        return confirmed(self._parts.audit.run, CONFIRM_S)
 
     def healthy(self) -> bool:
         """Whether the controller works: it is open and its database answers."""
@@ -79,11 +85,11 @@ class Controller:
         self._closed.set()
         parts = self._parts
         try:
-            for part in (parts.runner, parts.watchers, parts.converger):
+            for part in (parts.auditing, parts.runner, parts.watchers, parts.converger):
                 part.stop()
             parts.clients.close()
             parts.events.let_go()
-            for part in (parts.runner, parts.watchers, parts.converger):
+            for part in (parts.auditing, parts.runner, parts.watchers, parts.converger):
                 part.join(PATIENCE_S)
             parts.database.close()
         finally:
@@ -97,3 +103,4 @@ class Controller:
             self._parts.converger.wake(machine)
         self._parts.watchers.start()
         self._parts.runner.start()
+        self._parts.auditing.start()

@@ -17,9 +17,11 @@ from garbi.base.errors import (
     GarbiError,
     NodeUnreachable,
     NotFound,
+    NothingFits,
 )
 from garbi.base.failpoints import reach
 from garbi.base.problem import from_problem
+from garbi.base.tally import Tally
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.controller.placement import Placement
@@ -34,6 +36,9 @@ from garbi.iaas.store import events, nodes, operations
 from garbi.iaas.store import machines as table
 from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.workflows.feed import EventFeed
+
+REFUSALS = "placement_refusals"
+"""What is counted of machines that no node could take, by the rule that spoke against one."""
 
 PAUSE = "pause"
 """The ability of drivers that can pause machines, as nodes tell it."""
@@ -50,6 +55,7 @@ class Machines:
         clients: NodeClients,
         feed: EventFeed,
         clock: Clock,
+        tally: Tally,
     ) -> None:
         self._database = database
         self._placement = placement
@@ -57,6 +63,7 @@ class Machines:
         self._clients = clients
         self._feed = feed
         self._clock = clock
+        self._tally = tally
 
     def add(self, spec: MachineSpec, idempotency_key: str | None = None) -> Machine:
         """Accept a new machine: it has its id, node, ports and reservation when this returns, and will be made.
@@ -64,7 +71,11 @@ class Machines:
         With `idempotency_key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
         UnknownType, AlreadyExists, PortTaken, NothingFits, NoSpace; nothing is kept of what was refused.
         """
-        machine = self._placement.accept(spec, idempotency_key)
+        try:
+            machine = self._placement.accept(spec, idempotency_key)
+        except NothingFits as error:
+            self._count_refusal(error)
+            raise
         reach("machine.add.recorded")
         self._converger.wake(machine)
         return machine
@@ -153,6 +164,12 @@ class Machines:
             return client.machines.figures(machine.id)
 
     # Helpers in the order in which they are called
+
+    def _count_refusal(self, error: NothingFits) -> None:
+        """Once for each rule that spoke against a node; a cloud without nodes has a word of its own."""
+        verdicts: list[dict[str, str]] = error.extra.get("verdicts") or []
+        for rule in {str(verdict.get("filter")) for verdict in verdicts} or {"no-nodes"}:
+            self._tally.count(REFUSALS, rule)
 
     def _get(self, connection: Connection, machine_id: str) -> Machine:
         machine = table.find(connection, machine_id)

@@ -12,6 +12,7 @@ class Subject(StrEnum):
     MACHINE = "machine"
     IMAGE = "image"
     OPERATION = "operation"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     MOVED = "moved"
     REMOVED = "removed"
     FINISHED = "finished"
+    VIOLATION = "violation"
+    RESOLVED = "resolved"
 
 
 def node_actor(name: str) -> str:

@@ -8,6 +8,7 @@ from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.store.schema import meta
 
 CLUSTER_ID = "cluster_id"
+VIOLATIONS = "violations"
 
 
 def get(connection: Connection, key: str) -> str | None:

@@ -1,0 +1,42 @@
+"""What the regular audit of a cloud writes down: an event when a violation appears, and one when it is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import astuple
+
+from garbi.base.audit import Violation, changes
+from garbi.base.clock import Clock
+from garbi.base.failpoints import reach
+from garbi.iaas.model.event import Subject
+from garbi.iaas.store import events, meta
+from garbi.iaas.store.database import Database
+
+
+class AuditRecord:
+    """The violations that were there at the last audit, this controller's or an earlier one's."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def write(self, found: Sequence[Violation]) -> None:
+        """Write down what has changed since the last time; nothing is written when nothing has."""
+        with self._database.read() as connection:
+            appeared, gone = changes(_read(meta.get(connection, meta.VIOLATIONS)), found)
+        if not appeared and not gone:
+            return
+        now = self._clock.now()
+        with self._database.write() as transaction:
+            for kind, violations in ((events.Kind.VIOLATION, appeared), (events.Kind.RESOLVED, gone)):
+                for each in violations:
+                    events.append(
+                        transaction, Subject.AUDIT, each.subject, kind, now, state=each.invariant, reason=each.detail
+                    )
+            meta.put(transaction, meta.VIOLATIONS, json.dumps([astuple(each) for each in found]))
+        reach("audit.recorded")
+
+
+def _read(text: str | None) -> list[Violation]:
+    return [Violation(*each) for each in json.loads(text or "[]")]
