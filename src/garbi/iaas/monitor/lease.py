@@ -41,7 +41,20 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The times in which a peer would say that it hears the controller: without a gap `since` then, and at least `until` then."""
+    """How long a peer has been hearing the controller without a gap: `since` then, until a renewal `sent` then at least.
+
+    `boot_id` and `moment` are what the peer answered to that: the boot of its host, and the time on its own clock.
+    """
+
+    since: float
+    sent: float
+    boot_id: str
+    moment: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """The time in which so many of a node's peers heard the controller that it could not find a majority that did not."""
 
     since: float
     until: float
@@ -65,37 +78,42 @@ def may_arm(nodes: int, guarded: bool, peers_heard: int) -> bool:
     return nodes >= FEWEST_NODES and guarded and peers_heard >= nodes // 2
 
 
-def renewed(fresh: Fresh | None, sent: float, now: float, span: float) -> Fresh:
-    """What is known of a peer that has answered `now` to a renewal `sent` then; it says for `span` seconds that it heard one."""
-    if fresh is None or fresh.until < now:
-        return Fresh(now, sent + span)
-    return Fresh(fresh.since, max(fresh.until, sent + span))
+def renewed(fresh: Fresh | None, now: float, answer: Fresh, span: float) -> Fresh:
+    """What is known of a peer that has answered `now`; it says for `span` seconds that it heard a renewal.
+
+    Both clocks have to agree that there was no gap: a controller that was frozen does not see on its own how long it was.
+    """
+    if fresh is None or fresh.boot_id != answer.boot_id:
+        return replace(answer, since=now)
+    gap = now >= fresh.sent + span or answer.moment >= fresh.moment + span
+    return replace(answer, since=now if gap else fresh.since, sent=max(fresh.sent, answer.sent))
 
 
-def quorum_since(peers: Collection[str], fresh: Mapping[str, Fresh], now: float) -> float | None:
-    """Since when so many of a node's peers hear the controller that it cannot find a majority that does not; None: they are too
-    few now. The node itself counts as one that does not."""
+def quorum(peers: Collection[str], fresh: Mapping[str, Fresh], now: float, span: float) -> Quorum | None:
+    """The quorum of a node with these peers, the node itself counted as one that does not hear; None: it is too small now."""
     needed = math.ceil((len(peers) + 1) / 2)
-    hearing = sorted(fresh[peer].since for peer in peers if peer in fresh and now < fresh[peer].until)
-    return hearing[needed - 1] if len(hearing) >= needed else None
+    hearing = [fresh[peer] for peer in peers if peer in fresh and now < fresh[peer].sent + span]
+    if len(hearing) < needed:
+        return None
+    latest = sorted(hearing, key=lambda each: (-each.sent, each.since))[:needed]
+    return Quorum(max(each.since for each in latest), latest[-1].sent)
 
 
-def ends_at(ledger: Ledger, since: float, began: float, ttl_s: float, margin_s: float) -> float:
-    """From when on the lease of a silent node has ended for certain; `since` is that of the quorum, `began` the moment at which
-    this controller took over from the one before it."""
-    return max(ledger.heard_at, since, began) + ttl_s + margin_s
+def ends_at(ledger: Ledger, quorum_since: float, began: float, ttl_s: float, margin_s: float) -> float:
+    """From when on the lease of a silent node has ended for certain; `began` is when this controller took over from another."""
+    return max(ledger.heard_at, quorum_since, began) + ttl_s + margin_s
 
 
-def doubt(ledger: Ledger, since: float | None, now: float, began: float, ttl_s: float, margin_s: float) -> str | None:
+def doubt(ledger: Ledger, quorum: Quorum | None, began: float, ttl_s: float, margin_s: float) -> str | None:
     """Why it is not proven that the machines of a silent node have stopped; None when it is."""
     if not ledger.armed:
         return "its lease does not end by itself"
-    if since is None:
+    if quorum is None:
         return "too few of the other nodes answer: it may take the controller for dead and go on"
-    left = ends_at(ledger, since, began, ttl_s, margin_s) - now
+    left = ends_at(ledger, quorum.since, began, ttl_s, margin_s) - quorum.until
     return f"its lease has ended for certain in {math.ceil(left)} s" if left > 0 else None
 
 
-def proven(ledger: Ledger, since: float | None, now: float, began: float, ttl_s: float, margin_s: float) -> bool:
+def proven(ledger: Ledger, quorum: Quorum | None, began: float, ttl_s: float, margin_s: float) -> bool:
     """Whether the machines of a silent node that may be created again elsewhere have stopped."""
-    return doubt(ledger, since, now, began, ttl_s, margin_s) is None
+    return doubt(ledger, quorum, began, ttl_s, margin_s) is None
