@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from garbi.base.child import follow, run
 from garbi.iaas.provisioning import ssh
 from garbi.iaas.provisioning.sandbox import INSIDE, confined
 from garbi.iaas.provisioning.target import Target
@@ -28,17 +26,8 @@ from garbi.iaas.provisioning.words import clean, of_result
 
 PLAYBOOK_TIMEOUT_S = 3600.0
 EXAMINE_TIMEOUT_S = 90.0
-MAX_LINE_BYTES = 4 << 20
-"""Of one event; what a host makes longer is not read."""
-
 MAX_ANSWER_BYTES = 16 << 10
 MAX_NOTES = 20
-_POLL_S = 0.2
-_GRACE_S = 10.0
-
-
-class Cancelled(Exception):
-    """Somebody asked to end, or time was up; the text says which."""
 
 
 class TaskFailed(Exception):
@@ -83,16 +72,10 @@ def write(path: Path, content: str | bytes) -> None:
 def examine(target: Target, directory: Path, cancelled: threading.Event) -> tuple[int, str, str]:
     """Ask the host what it is: exit status, answer, and what ssh complained of. Raises Cancelled, FileNotFoundError."""
     command = confined(ssh.examine_command(target), directory, ssh.keys_of_user(target))
-    answer = bytearray()
-
-    def keep(line: bytes) -> None:
-        if len(answer) < MAX_ANSWER_BYTES:
-            answer.extend(line[:MAX_ANSWER_BYTES] + b"\n")
-
     write(directory / ssh.SCRIPT, ssh.EXAMINE)
     with (directory / ssh.SCRIPT).open("rb") as script:
-        code, errors = _follow(command, script.fileno(), EXAMINE_TIMEOUT_S, cancelled, keep)
-    return code, answer.decode("utf-8", "replace"), errors
+        ended = run(command, EXAMINE_TIMEOUT_S, cancelled, script.fileno(), max_bytes=MAX_ANSWER_BYTES)
+    return ended.code, ended.output, ended.errors
 
 
 def play(
@@ -121,7 +104,7 @@ def play(
         ]
         reader = _Reader(on_task, (target.token,))
         argv = confined(command, directory, [*shown, playbooks, *ssh.keys_of_user(target)])
-        code, errors = _follow(argv, subprocess.DEVNULL, PLAYBOOK_TIMEOUT_S, cancelled, reader.read)
+        code, errors = follow(argv, subprocess.DEVNULL, PLAYBOOK_TIMEOUT_S, cancelled, reader.read)
     return reader.outcome(code, errors)
 
 
@@ -218,54 +201,3 @@ class _Reader:
                 self._task, clean(f"{self._said}\n{errors}", self._secrets) or f"Ansible ended with {code}"
             )
         return Outcome(self._changed, tuple(self._notes))
-
-
-def _follow(
-    command: list[str], stdin: int, timeout_s: float, cancelled: threading.Event, on_line: Callable[[bytes], None]
-) -> tuple[int, str]:
-    """Run to the end; `on_line` is told each line of the output. Returns exit status and the end of the errors."""
-    deadline = time.monotonic() + timeout_s
-    process = subprocess.Popen(
-        command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", start_new_session=True
-    )
-    errors, line = bytearray(), bytearray()
-    try:
-        with selectors.DefaultSelector() as selector:
-            for stream in (process.stdout, process.stderr):
-                selector.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
-            while selector.get_map():
-                if cancelled.is_set() or time.monotonic() > deadline:
-                    raise Cancelled(
-                        "it was cancelled" if cancelled.is_set() else f"it did not end within {timeout_s:g} s"
-                    )
-                for key, _ in selector.select(_POLL_S):
-                    block = os.read(key.fd, 65536)
-                    if not block:
-                        selector.unregister(key.fileobj)
-                    elif key.fileobj is process.stderr:
-                        errors = (errors + block)[-65536:]
-                    else:
-                        line = _split(line + block, on_line)
-        if line:
-            on_line(bytes(line))
-        return process.wait(_GRACE_S), errors.decode("utf-8", "replace")
-    finally:
-        _end(process)
-
-
-def _split(text: bytearray, on_line: Callable[[bytes], None]) -> bytearray:
-    """Give away what is complete, keep the rest; what is too long is cut, so that it reads as no event."""
-    *lines, rest = text.split(b"\n")
-    for each in lines:
-        on_line(bytes(each[:MAX_LINE_BYTES]))
-    return rest[:MAX_LINE_BYTES]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the sandbox, and with it every process inside."""
-    with process:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()

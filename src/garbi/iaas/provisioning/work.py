@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from garbi.base.child import Cancelled
 from garbi.base.errors import InvalidField, ProvisioningFailed
 from garbi.iaas.provisioning import node_files, playbook, ssh
 from garbi.iaas.provisioning.hostkeys import HostKeyRefused, HostKeys, HostSilent
-from garbi.iaas.provisioning.playbook import Cancelled, Outcome, TaskFailed
+from garbi.iaas.provisioning.playbook import Outcome, TaskFailed
 from garbi.iaas.provisioning.sandbox import INSIDE
 from garbi.iaas.provisioning.target import Share, Target, TaskProgress, check
 from garbi.iaas.provisioning.wheels import WheelsMissing, wheels_for
