@@ -10,7 +10,7 @@ from pathlib import Path
 from garbi.base.clock import SystemClock
 from garbi.base.errors import NotFound
 from garbi.base.failpoints import reach
-from garbi.hyper.drivers.protocol import HostFootprint
+from garbi.hyper.drivers.protocol import DiskKeeper, HostFootprint
 from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.main import DATABASE, driver_context
 from garbi.hyper.publishing.nftables import PublishingTable
@@ -67,6 +67,10 @@ def _withdraw(registry: DriverRegistry, name: str, say: Callable[[str], None]) -
     for machine in driver.observe():
         driver.remove(machine.machine_id)
         say(f"{name} machine {machine.machine_id}")
+    if isinstance(driver, DiskKeeper):
+        for disk in driver.kept_disks():
+            driver.drop_kept(disk)
+            say(f"{name} kept disk {disk}")
     if isinstance(driver, HostFootprint):
         driver.withdraw()
         say(f"{name}: what it made for all machines")

@@ -29,13 +29,14 @@ RENEWAL_S = 3.0
 
 
 class HyperClient:
-    """One host: `machines`, `images` and `leases` hold the verbs of each."""
+    """One host: `machines`, `images`, `kept` and `leases` hold the verbs of each."""
 
     def __init__(self, url: str = DEFAULT_URL, transport: Transport | None = None, token: str | None = None) -> None:
         """Speak to the agent at `url`, as who has its `token`."""
         self._calls = Calls(transport or HttpTransport(url), token)
         self.machines = MachineCalls(self._calls)
         self.images = ImageCalls(self._calls)
+        self.kept = KeptCalls(self._calls)
         self.leases = LeaseCalls(self._calls)
 
     def drivers(self, **filters: str) -> list[Document]:
@@ -176,6 +177,25 @@ class ImageCalls:
         self._calls.send("DELETE", _image(name)).read()
 
 
+class KeptCalls:
+    """The disks that outlive their machines."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def list(self, filters: Mapping[str, str] | None = None) -> list[Document]:
+        """The kept disks of the host, by name."""
+        return self._calls.documents("/hyper/kept", filters or {}, "name")
+
+    def get(self, name: str) -> Document:
+        """One kept disk; raises NotFound."""
+        return self._calls.document("GET", _kept(name))
+
+    def remove(self, name: str) -> None:
+        """Delete a kept disk before its time is over; raises NotFound, Busy, DriverUnavailable."""
+        self._calls.send("DELETE", _kept(name)).read()
+
+
 class LeaseCalls:
     """The leases that controllers have on the machines of the host."""
 
@@ -214,3 +234,7 @@ def _machine(id: str) -> str:
 
 def _image(name: str) -> str:
     return "/hyper/images/" + segment(name, "image is called")
+
+
+def _kept(name: str) -> str:
+    return "/hyper/kept/" + segment(name, "disk is kept as")

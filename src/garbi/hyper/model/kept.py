@@ -46,5 +46,9 @@ class Kept:
 
 def epoch_of(labels: Mapping[str, str]) -> int:
     """The epoch that the labels of a machine name; 0 where they name none."""
-    text = labels.get(EPOCH_LABEL, "")
+    return epoch_in(labels.get(EPOCH_LABEL, ""))
+
+
+def epoch_in(text: str) -> int:
+    """The epoch that is written there; 0 where it is none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else 0

@@ -11,6 +11,7 @@ MACHINE_FILTERS = (
     "id", "name", "type", "image", "mem", "cpus", "node", "address", "state", "wish", "reason", "restart", "on_node_failure",
 )  # fmt: skip
 IMAGE_FILTERS = ("name", "type", "size", "sha256", "state")
+KEPT_FILTERS = ("name", "machine_id", "type", "image_sha256", "epoch", "place")
 
 
 @dataclass(frozen=True, slots=True)

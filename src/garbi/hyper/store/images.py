@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
@@ -10,7 +11,7 @@ from garbi.base.clock import from_wire, to_wire
 from garbi.base.errors import AlreadyExists, ImageInUse, NotFound
 from garbi.hyper.model.image import Image, ImageState, ImageType
 from garbi.hyper.store.database import Database
-from garbi.hyper.store.schema import images, machines
+from garbi.hyper.store.schema import images, kept, machines
 
 SHOWN_USERS = 5
 
@@ -47,13 +48,14 @@ class ImageTable:
         return _from_row(row) if row is not None else None
 
     def evictable(self) -> list[Image]:
-        """The cached images whose content no machine and no name for good needs, the least recently used first."""
-        kept = images.alias()
-        named = select(kept.c.name).where((kept.c.sha256 == images.c.sha256) & ~kept.c.cached).exists()
+        """The cached images whose content no machine, no kept disk and no name for good needs, the least recently used first."""
+        others = images.alias()
+        named = select(others.c.name).where((others.c.sha256 == images.c.sha256) & ~others.c.cached).exists()
         used = select(machines.c.id).where(
             (machines.c.image_sha256 == images.c.sha256) | (machines.c.image == images.c.name)
         )
-        free = images.c.cached & ~named & ~used.exists()
+        below = select(kept.c.name).where(kept.c.image_sha256 == images.c.sha256)
+        free = images.c.cached & ~named & ~used.exists() & ~below.exists()
         with self._database.read() as connection:
             rows = connection.execute(select(images).where(free).order_by(images.c.used_at, images.c.name))
             return [_from_row(row) for row in rows]
@@ -64,7 +66,7 @@ class ImageTable:
             return [_from_row(row) for row in connection.execute(select(images).order_by(images.c.name))]
 
     def delete(self, name: str) -> None:
-        """Delete the row; raises NotFound, or ImageInUse, which names machines made from it."""
+        """Delete the row; raises NotFound, or ImageInUse, which names the machines made from it, or the disks that lie on it."""
         with self._database.write() as transaction:
             connection = transaction.connection
             row = connection.execute(select(images.c.sha256).where(images.c.name == name)).first()
@@ -74,7 +76,7 @@ class ImageTable:
             connection.execute(delete(images).where(images.c.name == name))
 
     def needed_beside(self, image: Image) -> bool:
-        """Whether another name or a machine needs the content too; raises ImageInUse when machines use the name."""
+        """Whether another name or a machine needs the content too; raises ImageInUse when the name has to stay."""
         with self._database.read() as connection:
             _check_unused(connection, image.name)
             same = (images.c.sha256 == image.sha256) & (images.c.name != image.name)
@@ -84,18 +86,29 @@ class ImageTable:
         return named is not None or used is not None
 
     def digest_in_use(self, sha256: str) -> bool:
-        """Whether a name or a machine still needs this content."""
+        """Whether a name, a machine or a kept disk still needs this content."""
         with self._database.read() as connection:
             named = connection.execute(select(images.c.name).where(images.c.sha256 == sha256).limit(1)).first()
             used = connection.execute(select(machines.c.id).where(machines.c.image_sha256 == sha256).limit(1)).first()
-        return named is not None or used is not None
+            below = connection.execute(select(kept.c.name).where(kept.c.image_sha256 == sha256).limit(1)).first()
+        return (named, used, below) != (None, None, None)
 
 
 def _check_unused(connection: Connection, name: str) -> None:
     users = list(connection.execute(select(machines.c.id).where(machines.c.image == name)).scalars())
     if users:
-        shown = ", ".join(users[:SHOWN_USERS]) + (", …" if len(users) > SHOWN_USERS else "")
-        raise ImageInUse(f"image {name} is in use by {shown}", machines=users)
+        raise ImageInUse(f"image {name} is in use by {_shown(users)}", machines=users)
+    content = select(images.c.sha256).where(images.c.name == name).scalar_subquery()
+    others = select(images.c.name).where((images.c.sha256 == content) & (images.c.name != name))
+    below = select(kept.c.name).where((kept.c.image_sha256 == content) & ~others.exists()).order_by(kept.c.name)
+    disks = list(connection.execute(below).scalars())
+    if disks:
+        words = f"image {name} is needed by the kept disks {_shown(disks)}; `hyper kept rm` deletes one"
+        raise ImageInUse(words, machines=[], kept=disks)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN_USERS]) + (", …" if len(names) > SHOWN_USERS else "")
 
 
 def _from_row(row: Row[Any]) -> Image:

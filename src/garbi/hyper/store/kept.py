@@ -15,6 +15,7 @@ from garbi.base.clock import from_wire, to_wire
 from garbi.base.errors import Busy, NotFound
 from garbi.hyper.model.kept import Kept, KeptDisk, epoch_of
 from garbi.hyper.model.machine import Machine, Wish
+from garbi.hyper.store import machines as machines_of
 from garbi.hyper.store.database import Transaction
 from garbi.hyper.store.schema import kept, machines
 
@@ -88,6 +89,12 @@ def being_kept(connection: Connection) -> set[str]:
     """The ids of machines that are being removed, and whose disks are to be kept."""
     wished = (machines.c.wish == Wish.REMOVED) & (machines.c.keep_s > 0)
     return set(connection.execute(select(machines.c.id).where(wished)).scalars())
+
+
+def names_awaited(connection: Connection) -> set[str]:
+    """The names under which disks are being kept at this moment, whose rows are yet to be written."""
+    wished = [machines_of.find(connection, machine_id) for machine_id in being_kept(connection)]
+    return {name_for(connection, machine) for machine in wished if machine is not None}
 
 
 def advance(transaction: Transaction, seconds: int) -> None:
