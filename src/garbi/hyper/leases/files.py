@@ -1,0 +1,123 @@
+"""Where the agent, the watchdog and `hyper fence` tell one another of leases, each without the others: small files.
+
+`<controller>.json` is the lease as it was last renewed; it need not outlive a crash of the host, for then no lease does.
+`<controller>.fenced` is the number of the last lease that has ended for good; it is on the disk before anything follows from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from garbi.base.errors import FinalError, NoSpace
+from garbi.base.failpoints import reach
+from garbi.hyper.leases.record import CONTROLLER_FORM, Lease
+
+DIRECTORY = "leases"
+_LEASE, _FENCED = ".json", ".fenced"
+
+Sign = tuple[int, int] | None
+"""Another value after each write of a file; None while there is none."""
+
+
+class LeaseFiles:
+    """The files in one data directory. Every write is whole or nothing."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._directory = data_dir / DIRECTORY
+
+    def controllers(self) -> list[str]:
+        """The controllers that there are files of."""
+        try:
+            names = {Path(name).stem for name in os.listdir(self._directory)}
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if CONTROLLER_FORM.match(name))
+
+    def read(self, controller: str) -> Lease | None:
+        """The lease as it was last renewed; None when there is none, or what is there is no lease."""
+        try:
+            values: dict[str, Any] = json.loads(self._path(controller, _LEASE).read_bytes())
+            return Lease(**{**values, "controller": controller, "peers": tuple(values["peers"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, lease: Lease) -> None:
+        """Write a renewed lease, for the watchdog to see; raises NoSpace, FinalError."""
+        self._replace(self._path(lease.controller, _LEASE), json.dumps(asdict(lease)).encode(), durable=False)
+
+    def fenced(self, controller: str) -> int:
+        """The number up to which the leases of a controller have ended for good; 0 when none has."""
+        try:
+            return int(self._path(controller, _FENCED).read_bytes())
+        except (OSError, ValueError):
+            return 0
+
+    def fence(self, controller: str, number: int) -> int:
+        """End the leases up to `number` for good; return up to which they have ended. Raises NoSpace, FinalError."""
+        known = self.fenced(controller)
+        if number > known:
+            reach("lease.fence.begun")
+            self._replace(self._path(controller, _FENCED), b"%d\n" % number, durable=True)
+            reach("lease.fence.written")
+        return max(number, known)
+
+    def fence_sign(self, controller: str) -> Sign:
+        """What tells, for one call of the kernel, whether `fenced` has changed."""
+        try:
+            found = os.stat(f"{self._directory}/{controller}{_FENCED}")
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    def lease_sign(self, controller: str) -> Sign:
+        """What tells whether `read` has something new."""
+        try:
+            found = os.stat(f"{self._directory}/{controller}{_LEASE}")
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    def _path(self, controller: str, suffix: str) -> Path:
+        return self._directory / f"{controller}{suffix}"
+
+    def _replace(self, path: Path, content: bytes, durable: bool) -> None:
+        beside = f"{path}.{os.getpid()}-{threading.get_ident()}"
+        try:
+            try:
+                self._write(beside, content, durable)
+            except FileNotFoundError:
+                self._directory.mkdir(mode=0o700, exist_ok=True)
+                self._write(beside, content, durable)
+            os.replace(beside, path)
+            if durable:
+                _sync_directory(self._directory)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FinalError
+            raise kind(f"the lease cannot be written to {path}: {error.strerror}") from error
+
+    @staticmethod
+    def _write(path: str, content: bytes, durable: bool) -> None:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(file, content)
+            if durable:
+                os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _sync_directory(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

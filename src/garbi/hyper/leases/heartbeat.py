@@ -1,0 +1,67 @@
+"""By what the agent knows that a watchdog works beside it: a lock that the kernel drops, and a heartbeat in the locked file."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from garbi.base.errors import DataDirLocked
+
+FILE = "watchdog.lock"
+FRESH_S = 8.0
+"""How old the last beat of a watchdog may be that works."""
+
+_LENGTH = 96
+
+
+class Heartbeat:
+    """The watchdog's side: at most one holds the lock of a data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Take the lock; raises DataDirLocked while another watchdog has it."""
+        self._file = os.open(data_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._file, _LENGTH, 0).decode(errors="replace").split(" ")[0] or "unknown"
+            os.close(self._file)
+            raise DataDirLocked(f"another watchdog (pid {holder}) guards {data_dir}", holder=holder) from None
+
+    def beat(self, boot_id: str, now: float) -> None:
+        """Say that the watchdog works at the moment `now`."""
+        text = f"{os.getpid()} {boot_id} {now:.3f}".ljust(_LENGTH - 1) + "\n"
+        os.pwrite(self._file, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let another watchdog take the directory."""
+        os.close(self._file)
+
+
+def beats(data_dir: Path, boot_id: str, now: float) -> bool:
+    """Whether a watchdog works on the data directory: it holds the lock, and its last beat is fresh."""
+    try:
+        file = os.open(data_dir / FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _is_locked(file) and _is_fresh(os.pread(file, _LENGTH, 0), boot_id, now)
+    finally:
+        os.close(file)
+
+
+def _is_locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _is_fresh(text: bytes, boot_id: str, now: float) -> bool:
+    with contextlib.suppress(ValueError):
+        _, boot, moment = text.decode(errors="replace").split()
+        return boot == boot_id and now - FRESH_S <= float(moment) <= now + FRESH_S
+    return False

@@ -1,0 +1,61 @@
+"""Asks the other nodes when they last heard a controller: seldom while all is well, often when a lease is about to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from garbi.hyper.leases.record import Lease
+from garbi.hyper.leases.verdict import NOTHING_SAID, Evidence, heard
+
+PACE_S = 2.0
+"""Pause between two rounds of questions, once a lease is half over."""
+
+CALM_PACE_S = 30.0
+"""The same while the lease is renewed: it is only to be known who can be reached."""
+
+Ask = Callable[[str, str, Sequence[str]], Mapping[str, float]]
+"""Asks, with the id of a controller and the witness key of its lease, those peers how many seconds ago each was renewed.
+
+Returns the ages of those that answered within two seconds, by peer; never raises.
+"""
+
+
+class Inquiry:
+    """What the other nodes said about one controller. For one thread that asks; others may read `evidence`."""
+
+    def __init__(self, ask: Ask, clock: Callable[[], float]) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._asked_at: float | None = None
+        self._asked_peers: tuple[str, ...] = ()
+        self._answered: tuple[str, ...] = ()
+        self.evidence: Evidence = NOTHING_SAID
+
+    @property
+    def peers_heard(self) -> int:
+        """How many other nodes answered the last time they were asked."""
+        return len(self._answered)
+
+    def pursue(self, lease: Lease, calm: bool = False) -> None:
+        """Ask, if it is time to; with `calm` also while the lease is not in danger."""
+        at = self._clock()
+        if not self._due(lease, at, calm):
+            return
+        said = self._ask(lease.controller, lease.witness_key, lease.peers) if lease.peers else {}
+        self._asked_at, self._asked_peers = at, lease.peers
+        self._answered = tuple(peer for peer in lease.peers if peer in said)
+        self.evidence = heard(lease, self._clock(), self.evidence, said, at)
+
+    def _due(self, lease: Lease, now: float, calm: bool) -> bool:
+        endangered = lease.armed and lease.seen is not None and now - lease.seen >= lease.ttl_s / 2
+        if not endangered and not calm:
+            return False
+        if self._asked_at is None or self._asked_peers != lease.peers:
+            return True
+        return now - self._asked_at >= (self._urgent_pace(lease, now) if endangered else CALM_PACE_S)
+
+    def _urgent_pace(self, lease: Lease, now: float) -> float:
+        """When most miss the controller, the lease goes on for long: nobody has to be asked again at once."""
+        missed_at = self.evidence.missed_at
+        sure = missed_at is not None and now - missed_at < lease.ttl_s / 2
+        return max(PACE_S, lease.ttl_s / 4) if sure else PACE_S
