@@ -1,0 +1,177 @@
+"""What must hold in a simulated cloud: while it is in trouble, and once everything was mended and has settled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from garbi.hyper.agent import Agent
+from garbi.hyper.drivers.fake.machine import FakeMachine
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
+from garbi.iaas.controller import Controller
+from garbi.iaas.model.event import Event, Subject
+from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.node import NodeState
+from garbi.iaas.model.operation import OperationState
+from garbi.iaas.store.events import Kind
+from tests.simulation.chaos import Chaos
+from tests.simulation.cloud import Cloud, Node
+from tests.simulation.hosts import SimHost
+from tests.simulation.user import Owned, User
+
+SETTLED_S = 3 * 3600.0
+"""How long a cloud of which everything was mended may take until nothing is on its way."""
+
+BUG_LOGS = ("step failed", "resync failed", "look at node failed", "listening to node failed", "operation failed")
+"""Log lines with a traceback: a loop met what nobody foresaw."""
+
+
+@dataclass(eq=False)
+class Checks(logging.Handler):
+    """The checks of one run."""
+
+    cloud: Cloud
+    user: User
+    chaos: Chaos
+    grace_s: float
+    moves: int = 0
+    stops: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.cloud.worlds.on_end = self._on_end
+        self.cloud.on_controller = self.follow
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take every log line of the product; one with an exception is a bug of ours."""
+        words = record.getMessage()
+        self.cloud.kernel.note(f"log: {words} {getattr(record, 'detail', '')}")
+        if record.exc_info:
+            trace = logging.Formatter().formatException(record.exc_info)
+            self.cloud.kernel.violate(f"log: {words}\n{trace[-3000:]}")
+
+    # While it goes on
+
+    def follow(self, controller: Controller) -> None:
+        """Hear what a controller writes down."""
+        controller.events.subscribe(self._hear)
+
+    def _hear(self, event: Event) -> None:
+        self.cloud.kernel.note(f"event: {event.subject} {event.id[:8]} {event.kind} {event.state} {event.actor} {event.reason}")
+        if event.subject is Subject.MACHINE and event.kind == Kind.MOVED:
+            self.moves += 1
+            source = event.reason.removeprefix("from ").partition(" ")[0]
+            node = self.cloud.nodes.get(source)
+            if node is not None:
+                self._check_move(event.id, node)
+
+    def _check_move(self, machine_id: str, node: Node) -> None:
+        """Nothing is moved that may still run: a proof that proves too little is none."""
+        host = node.host
+        if not host.on or host.frozen or host.waking:
+            return
+        found = self.cloud.worlds.find(host, machine_id)
+        if found is not None and found.powered:
+            self.cloud.kernel.violate(f"machine {machine_id} was moved away from {node.name} where it runs")
+
+    def _on_end(self, host: SimHost, machine: FakeMachine) -> None:
+        """A machine ended: somebody must have wanted it, or its host must have been in trouble."""
+        if not host.on or self.chaos.is_troubled(host.name, self.grace_s):
+            return
+        owned = self.user.machines.get(machine.id)
+        if owned is not None and owned.wish is not Wish.RUNNING:
+            return
+        drained = self.cloud.worlds.drained.get(host.name)
+        if drained is not None and self.cloud.kernel.now - drained < 2 * 3600:
+            return
+        asked = owned.asked_at if owned is not None else self.cloud.kernel.now
+        if self.cloud.kernel.now - asked < 120:  # wished one thing, then another
+            return
+        self.cloud.kernel.violate(f"machine {machine.id} ended on {host.name} for no reason")
+
+    # Once it is over
+
+    def settled(self) -> str:
+        """What is still on its way; empty when nothing is. In a task."""
+        controller, agents = self.cloud.controller, self._agents()
+        if controller is None or len(agents) < len(self.cloud.nodes):
+            return "not all services run"
+        busy = [node.name for node in controller.nodes.list() if node.state is not NodeState.READY]
+        if busy:
+            return f"nodes {', '.join(busy)} are not ready"
+        on_the_way = [each.id for each in controller.machines.list() if not each.settled or each.state is State.UNKNOWN]
+        if on_the_way:
+            return f"machines {', '.join(on_the_way)} are on their way"
+        running = [each.id for each in controller.operations.list() if each.state is OperationState.RUNNING]
+        if running:
+            return f"operations {', '.join(running)} run"
+        for agent in agents:
+            late = [each.id for each in agent.machines.list() if not each.settled]
+            if late:
+                return f"machines {', '.join(late)} are on their way on {agent.settings.node_name}"
+        return ""
+
+    def final(self) -> None:
+        """Check everything that is to hold when nothing is on its way. In a task."""
+        controller = self.cloud.controller
+        assert controller is not None
+        for violation in controller.audit():
+            self._violate(f"audit of the controller: {violation}")
+        for agent in self._agents():
+            for found in agent.audit():
+                self._violate(f"audit of {agent.settings.node_name}: {found}")
+        rows = {each.id: each for each in controller.machines.list()}
+        for words in self._compare(rows):
+            self._violate(words)
+
+    def _compare(self, rows: dict[str, Machine]) -> Iterator[str]:
+        for owned in self.user.machines.values():
+            row = rows.pop(owned.id, None)
+            if owned.gone:
+                if row is not None:
+                    yield f"I8 machine {owned.id} was removed, and is {row.state}"
+                yield from self._nowhere(owned)
+            elif row is None:
+                yield f"I4 machine {owned.id} was promised, and is gone"
+            else:
+                yield from self._as_wished(owned, row)
+        for row in rows.values():
+            yield f"I9 machine {row.id} is there, and nobody was promised it"
+        for node in self.cloud.nodes.values():
+            for machine in self.cloud.worlds.of(node.host):
+                if machine.id not in self.user.machines:
+                    yield f"I5 machine {machine.id} is on {node.name}, and nobody was promised it"
+
+    def _nowhere(self, owned: Owned) -> Iterator[str]:
+        for node in self.cloud.nodes.values():
+            if self.cloud.worlds.find(node.host, owned.id) is not None:
+                yield f"I8 machine {owned.id} was removed, and is still on {node.name}"
+
+    def _as_wished(self, owned: Owned, row: Machine) -> Iterator[str]:
+        if row.wish is not owned.wish:
+            yield f"machine {owned.id} was wished {owned.wish}, and is to be {row.wish}"
+        places = [host.name for host in self.cloud.worlds.places_of(owned.id)]
+        if row.state is State.RUNNING and places != [row.node]:
+            yield f"machine {owned.id} is running on {row.node}, they say, but really on {places}"
+        if row.state in (State.STOPPED, State.FAILED) and places:
+            yield f"machine {owned.id} is {row.state}, they say, but runs on {places}: {row.reason}"
+        if owned.wish is Wish.STOPPED and row.state not in (State.STOPPED, State.FAILED):
+            yield f"machine {owned.id} is {row.state}, and was to be stopped"
+        if owned.wish is Wish.RUNNING and row.state is not State.RUNNING and not _may_be_off(row):
+            yield f"machine {owned.id} is {row.state} ({row.reason}), and was to run"
+
+    def _agents(self) -> list[Agent]:
+        return [node.agent for node in self.cloud.nodes.values() if node.agent is not None]
+
+    def _violate(self, words: str) -> None:
+        self.cloud.kernel.violate(words)
+
+
+def _may_be_off(row: Machine) -> bool:
+    """Whether a machine that was to run may be off for good: it ended by itself, or its host lost it, and it says so."""
+    if row.state is State.STOPPED:
+        return row.restart is not RestartPolicy.ALWAYS
+    if row.on_node_failure is NodeFailurePolicy.STAY:
+        return True
+    return row.state is State.FAILED

@@ -1,0 +1,286 @@
+"""A cloud of simulated hosts: the real controller and the real agents, started, killed and started again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from garbi.base.errors import GarbiError
+from garbi.base.http import Request
+from garbi.hyper.agent import Agent
+from garbi.hyper.drivers.fake import FakeWorld, daemon
+from garbi.hyper.main import open_agent
+from garbi.hyper.rest import events as event_documents
+from garbi.hyper.rest.app import create_app
+from garbi.hyper.settings import Settings as AgentSettings
+from garbi.iaas.controller import Controller
+from garbi.iaas.main import open_controller
+from garbi.iaas.settings import DATABASE
+from garbi.iaas.settings import Settings as ControllerSettings
+from tests.simulation import serving
+from tests.simulation.databases import put_databases
+from tests.simulation.hosts import SimHost
+from tests.simulation.kernel import Kernel, Process, begin
+from tests.simulation.network import Network, Service, SimTransport
+from tests.simulation.worlds import Worlds
+
+T = TypeVar("T")
+
+AGENT_BACK_S = (1.0, 5.0)
+CONTROLLER_BACK_S = (1.0, 20.0)
+"""How long it takes until what ended is started again, as systemd does."""
+
+PORT = 8081
+
+WAKING_S = 5.0
+"""The longest time after a thaw until the watchdog of a host has looked, whatever else it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The periods of a run, in seconds; the product's defaults are much shorter than these."""
+
+    check_s: float = 15.0
+    unreachable_s: float = 60.0
+    resync_s: float = 120.0
+
+
+class Cut(Exception):
+    """The controller died, or was not there, before it answered."""
+
+
+@dataclass
+class Node:
+    """A host and the agent on it."""
+
+    host: SimHost
+    settings: AgentSettings
+    process: Process | None = None
+    agent: Agent | None = None
+    wanted: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    @property
+    def world(self) -> FakeWorld:
+        return FakeWorld(daemon.daemon_in_process(self.cluster_id))
+
+    cluster_id: str = ""
+    token: str = ""
+
+
+@dataclass
+class _Call(Generic[T]):
+    result: T | None = None
+    error: Exception | None = None
+    done: bool = False
+    ticket: Any = None
+
+
+@dataclass
+class Cloud:
+    """Everything that one run simulates."""
+
+    seed: int
+    root: Path
+    size: int = 4
+    pace: Pace = field(default_factory=Pace)
+    preempt: float = 0.05
+
+    def __post_init__(self) -> None:
+        self.kernel = Kernel(self.seed, self.preempt)
+        begin(self.kernel)
+        daemon._daemons.clear()
+        self.dice = random.Random(f"cloud-{self.seed}")
+        self.network = Network(self.kernel, random.Random(f"network-{self.seed}"))
+        self.worlds = Worlds(self.kernel)
+        self.home = self._host("home", "10.0.0.100")
+        self.nature = Process(self.kernel, "nature")
+        self.nodes = {name: self._node(name, number) for number, name in enumerate(self._names())}
+        self.controller: Controller | None = None
+        self.controller_process: Process | None = None
+        self.controller_wanted = True
+        self.on_controller: Callable[[Controller], None] = lambda _controller: None
+        put_databases(self.root / "controller" / DATABASE, [node.settings.data_dir for node in self.nodes.values()])
+
+    def _names(self) -> list[str]:
+        return [f"n{number}" for number in range(1, self.size + 1)]
+
+    def _host(self, name: str, address: str) -> SimHost:
+        host = SimHost(self.kernel, name, address)
+        self.network.machines[name] = host
+        return host
+
+    def _node(self, name: str, number: int) -> Node:
+        address = f"10.0.0.{number + 1}"
+        host = self._host(name, address)
+        self.network.hosts[f"{address}:{PORT}"] = name
+        settings = AgentSettings(
+            data_dir=self.root / name,
+            node_name=name,
+            drivers={"fake": {"stop_delay_s": "3"}},
+            mem_limit_mib=4096,
+            stop_deadline_s=10.0,
+            resync_period_s=self.pace.resync_s,
+            workers=2,
+        )
+        return Node(host, settings)
+
+    # Agents
+
+    def start_agent(self, node: Node) -> None:
+        """Start the agent of a host that is on; nothing happens when it runs."""
+        if not node.host.on or (node.process is not None and node.process.alive):
+            return
+        node.process = node.host.process("agent")
+        node.process.spawn("main", lambda: self._open_agent(node))
+
+    def kill_agent(self, node: Node) -> None:
+        """End the agent's process; machines run on."""
+        if node.process is not None:
+            node.process.kill()
+            node.agent = None
+
+    def agent_ended(self, node: Node) -> None:
+        """Have the agent started again, soon."""
+        low, high = AGENT_BACK_S
+        self.kernel.after(low + self.dice.random() * (high - low), lambda: self.start_agent(node))
+
+    def _open_agent(self, node: Node) -> None:
+        process = node.process
+        assert process is not None
+        agent = open_agent(node.settings, clock=node.host.clock, simulated=True)
+        node.agent = agent
+        if not node.cluster_id:
+            node.cluster_id, node.token = agent.cluster_id, agent.secret
+            self.worlds.add(node.host, agent.cluster_id)
+        app = create_app(agent)
+        port = PORT
+
+        def serve(request: Request) -> serving.Reply:
+            return serving.answer(app, request, node.host.address, port)
+
+        def open_stream(request: Request, push: Callable[[bytes], None]) -> Callable[[], None]:
+            return _follow(agent, request, push)
+
+        self.network.services[f"{node.host.address}:{port}"] = Service(process, serve, open_stream)
+        self.kernel.note(f"{node.name}: the agent answers")
+
+    # Hosts
+
+    def kill_host(self, node: Node) -> None:
+        """Cut the power of a host: its agent and its machines end."""
+        node.host.cut_power()
+        node.agent = None
+        self.worlds.power_off(node.host)
+
+    def boot_host(self, node: Node) -> None:
+        """Give it power again: a new boot, then its services."""
+        if not node.host.on:
+            node.host.boot_up()
+            self.agent_ended(node)
+
+    # The controller
+
+    def start_controller(self) -> None:
+        """Start the controller; nothing happens when it runs."""
+        if self.controller_process is not None and self.controller_process.alive:
+            return
+        process = self.controller_process = self.home.process("controller")
+        process.spawn("main", self._open_controller)
+
+    def kill_controller(self) -> None:
+        """End the controller's process."""
+        if self.controller_process is not None:
+            self.controller = None
+            self.controller_process.kill()
+
+    def _open_controller(self) -> None:
+        self.controller = open_controller(
+            self.controller_settings(),
+            clock=self.home.clock,
+            transports=lambda url: SimTransport(self.network, self.home.name, url),
+            fences=self.fences(),
+        )
+        self.on_controller(self.controller)
+        self.kernel.note("the controller works")
+
+    def controller_settings(self) -> ControllerSettings:
+        """How the controller of this run is set."""
+        return ControllerSettings(
+            data_dir=self.root / "controller",
+            check_period_s=self.pace.check_s,
+            unreachable_after_s=self.pace.unreachable_s,
+            workers=2,
+        )
+
+    def fences(self) -> list[Any]:
+        """The proofs that the controller of this run may get."""
+        return []
+
+    def ask(self, work: Callable[[Controller], T], limit_s: float = 60.0) -> T:
+        """Have the controller do something for the present task; raises its error, or Cut when it dies under it."""
+        process, controller = self.controller_process, self.controller
+        if process is None or controller is None or not process.alive:
+            raise Cut
+        call: _Call[T] = _Call()
+        call.ticket = self.kernel.ticket()
+
+        def serve() -> None:
+            try:
+                call.result = work(controller)
+            except GarbiError as error:
+                call.error = error
+            call.done = True
+            process.at_death.pop(id(call), None)
+            self.kernel.wake(*call.ticket)
+
+        process.at_death[id(call)] = lambda: self.kernel.wake(*call.ticket)
+        process.spawn("request", serve)
+        self.kernel.block(limit_s)
+        if call.error is not None:
+            raise call.error
+        if not call.done:
+            self.kernel.note("cut")
+            raise Cut
+        return call.result  # type: ignore[return-value]
+
+    def try_to_ask(self, work: Callable[[Controller], object]) -> bool:
+        """Have the controller do something if it is there and able to; whether it was."""
+        try:
+            self.ask(work)
+        except (Cut, GarbiError):
+            return False
+        return True
+
+    def thawed(self, node: Node) -> None:
+        """A host goes on after it stood still."""
+        self.kernel.after(WAKING_S, lambda: self.worlds.has_looked(node.host))
+
+    def close(self) -> None:
+        """Forget the run and its files."""
+        for host in (self.home, *(node.host for node in self.nodes.values())):
+            for process in host.processes:
+                process.kill()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _follow(agent: Agent, request: Request, push: Callable[[bytes], None]) -> Callable[[], None]:
+    """Send every event of an agent on, from the one that was seen last on."""
+    newest = agent.events.last_seq()
+    after = request.headers.get("Last-Event-ID")
+    seq = newest if after is None else min(int(after), newest)
+    push(f": events after {seq}\n\n".encode())
+    for event in agent.events.since(seq, 200):
+        push(_block(event))
+    return agent.events.subscribe(lambda event: push(_block(event)))
+
+
+def _block(event: Any) -> bytes:
+    return f"id: {event.seq}\ndata: {event_documents.describe(event).model_dump_json()}\n\n".encode()

@@ -1,0 +1,165 @@
+"""Puts the simulation's threads, time, randomness, failpoints and host facts where the product looks for the real ones."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import pkgutil
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import garbi
+from garbi.base import failpoints
+from garbi.hyper.host import capacity
+from garbi.storage import database, engine, room
+from tests.simulation import threads
+from tests.simulation.kernel import kernel
+from tests.simulation.serving import unthread_framework
+
+LEFT_OUT = (
+    "garbi.hyper.cli",
+    "garbi.iaas.cli",
+    "garbi.terminal",
+    "garbi.devcloud",
+    "garbi.hyper.drivers.docker",
+    "garbi.hyper.drivers.libvirt",
+    "garbi.hyper.images.tiny",
+    "garbi.iaas.provisioning",
+    "garbi.base.clock",
+)
+"""Parts that no simulated process uses, or that are to have the real thing."""
+
+MEMORY_MIB = 65536
+
+
+def modules() -> Iterator[ModuleType]:
+    """Every module of the product that a simulated process may use, imported."""
+    for found in pkgutil.walk_packages(garbi.__path__, "garbi."):
+        if not found.name.startswith(LEFT_OUT) and ".migrations" not in found.name:
+            yield importlib.import_module(found.name)
+
+
+def patch() -> None:
+    """Do it, once for this process."""
+    replacements: dict[int, Any] = {
+        id(threading): threads.THREADING,
+        id(time): threads.TIME,
+        id(secrets): threads.SECRETS,
+        id(failpoints.reach): _reach,
+        id(capacity.boot_id): lambda: threads.present_process().host.boot_id,
+        id(capacity.memory_total_mib): lambda: MEMORY_MIB,
+        id(capacity.memory_available_mib): lambda: MEMORY_MIB // 2,
+        id(capacity.load_average): lambda: 0.5,
+        id(capacity.hostname): lambda: threads.present_process().host.name,
+        id(capacity.cpus): lambda: 4,
+        id(room.disk_bytes): lambda _path: (1 << 40, 1 << 39),
+    }
+    for module in [*modules()]:
+        for name, value in [*vars(module).items()]:
+            if id(value) in replacements and not name.startswith("__"):
+                setattr(module, name, replacements[id(value)])
+    _patch_databases()
+    _patch_locks()
+    unthread_framework()
+    sys.modules["garbi.base.failpoints"].reach = _reach  # type: ignore[attr-defined]
+
+
+def _reach(name: str) -> None:
+    present = kernel()
+    if present.current is None:
+        return
+    if present.on_reach is not None:
+        present.on_reach(name)
+    present.give_way()
+
+
+def _patch_databases() -> None:
+    """Others may go on before and after a transaction, never inside; connections belong to the process that opened them."""
+    for name in ("read", "write"):
+        setattr(database.Database, name, _giving_way(getattr(database.Database, name)))
+    real = engine.make_engine
+    for module in [engine, database, *sys.modules.values()]:
+        if getattr(module, "make_engine", None) is real:
+            module.make_engine = lambda *args, **options: _watched(real(*args, **options))  # type: ignore[attr-defined]
+
+
+def _giving_way(real: Callable[..., Any]) -> Callable[..., Any]:
+    @contextmanager
+    def wrapped(self: Any) -> Iterator[Any]:
+        kernel().give_way()
+        with real(self) as given:
+            yield given
+        kernel().give_way()
+
+    return wrapped
+
+
+def _watched(made: Any) -> Any:
+    from sqlalchemy import event
+
+    def opened(connection: Any, _record: Any) -> None:
+        if kernel().current is None:
+            return
+        process = threads.present_process()
+
+        def take_back() -> None:
+            if connection.in_transaction:
+                connection.rollback()
+            connection.close()
+
+        process.at_death[id(connection)] = take_back
+
+    def closed(connection: Any, _record: Any) -> None:
+        if kernel().current is not None:
+            threads.present_process().at_death.pop(id(connection), None)
+
+    def begun(_connection: Any) -> None:
+        kernel().transactions += 1
+
+    def ended(_connection: Any) -> None:
+        kernel().transactions -= 1
+
+    event.listen(made, "connect", opened)
+    event.listen(made, "close", closed)
+    event.listen(made, "begin", begun)
+    event.listen(made, "commit", ended)
+    event.listen(made, "rollback", ended)
+    return made
+
+
+class _LockedFiles:
+    """`os`, for modules that lock files: what a killed process had locked is closed as its kernel would."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def close(self, file: int) -> None:
+        if kernel().current is not None:
+            threads.present_process().at_death.pop(("file", file), None)
+        os.close(file)
+
+
+class _Locking:
+    """`fcntl` for them."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(fcntl, name)
+
+    def flock(self, file: int, operation: int) -> None:
+        fcntl.flock(file, operation)
+        if operation & fcntl.LOCK_EX and kernel().current is not None:
+            threads.present_process().at_death["file", file] = lambda: os.close(file)
+
+
+def _patch_locks() -> None:
+    for module in [*sys.modules.values()]:
+        if module.__name__.startswith("garbi.") and getattr(module, "fcntl", None) is fcntl:
+            module.fcntl = _Locking()  # type: ignore[attr-defined]
+            module.os = _LockedFiles()  # type: ignore[attr-defined]

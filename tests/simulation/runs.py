@@ -1,0 +1,181 @@
+"""One run of a simulated cloud, from an empty start to the last check: `python -m tests.simulation.runs --seed 7`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if __name__ == "__main__":
+    from tests.simulation.patching import patch
+
+    patch()
+
+from garbi.iaas.model.node import NodeSpec, NodeState
+from tests.simulation.chaos import Chaos
+from tests.simulation.checks import SETTLED_S, Checks
+from tests.simulation.cloud import PORT, Cloud, Pace
+from tests.simulation.user import User
+
+HOUR = 3600.0
+LOOK_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is simulated: how many nodes for how long, how often something is asked for, how often something breaks."""
+
+    hours: float = 6.0
+    nodes: int = 4
+    user_pause_s: float = 120.0
+    chaos_gap_s: float = 300.0
+    kinds: tuple[str, ...] = ()
+    pace: Pace = field(default_factory=Pace)
+    preempt: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run."""
+
+    seed: int
+    digest: str
+    node_days: float
+    switches: int
+    messages: int
+    faults: int
+    asked: int
+    moves: int
+    starts: int
+    violations: tuple[str, ...]
+    recent: tuple[str, ...]
+    real_s: float
+
+    def words(self) -> str:
+        """All of it on one line."""
+        return (
+            f"seed {self.seed}: {self.node_days:.2f} node-days, {self.faults} faults, {self.asked} requests, "
+            f"{self.starts} starts, {self.moves} moves, {self.messages} messages, {self.switches} turns, "
+            f"trace {self.digest}, {len(self.violations)} violations, {self.real_s:.1f} s"
+        )
+
+
+def simulate(seed: int, plan: Plan = Plan()) -> Outcome:  # noqa: B008 - frozen
+    """Simulate a cloud by a plan; the same seed and plan give the same trace."""
+    began = time.perf_counter()
+    root = Path(tempfile.mkdtemp(prefix="garbi-simulation-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    cloud = Cloud(seed, root, plan.nodes, plan.pace, plan.preempt)
+    kernel = cloud.kernel
+    user, chaos = User(cloud, plan.user_pause_s), Chaos(cloud, plan.chaos_gap_s, plan.kinds)
+    checks = Checks(cloud, user, chaos, grace_s=20 * plan.pace.unreachable_s)
+    log = logging.getLogger("garbi")
+    log.addHandler(checks)
+    log.propagate = False
+    try:
+        _begin(cloud)
+        user.start()
+        if plan.chaos_gap_s:
+            chaos.start()
+        kernel.run(kernel.now + plan.hours * HOUR, lambda: bool(kernel.violations))
+        _end(cloud, user, chaos, checks)
+        return Outcome(
+            seed=seed,
+            digest=kernel.digest(),
+            node_days=kernel.now / 86400 * plan.nodes,
+            switches=kernel.switches,
+            messages=cloud.network.sent,
+            faults=chaos.done,
+            asked=user.asked,
+            moves=checks.moves,
+            starts=cloud.worlds.starts,
+            violations=tuple(kernel.violations),
+            recent=tuple(kernel.recent),
+            real_s=time.perf_counter() - began,
+        )
+    finally:
+        log.removeHandler(checks)
+        cloud.close()
+
+
+def _begin(cloud: Cloud) -> None:
+    """Start everything, and make the hosts nodes."""
+    kernel = cloud.kernel
+    for node in cloud.nodes.values():
+        cloud.start_agent(node)
+    cloud.start_controller()
+    kernel.run(kernel.now + 5)
+
+    def add_nodes() -> None:
+        for node in cloud.nodes.values():
+            spec = NodeSpec(node.name, node.host.address, PORT, provision=False)
+            cloud.ask(lambda controller, spec=spec, node=node: controller.nodes.add(spec, node.token))  # type: ignore[misc]
+
+    cloud.nature.spawn("add-nodes", add_nodes)
+    kernel.run(kernel.now + 30)
+    assert cloud.controller is not None
+    states = {node.name: node.state for node in cloud.controller.nodes.list()}
+    if set(states.values()) != {NodeState.READY} or len(states) != len(cloud.nodes):
+        kernel.violate(f"not all nodes are ready: {states}")
+
+
+def _end(cloud: Cloud, user: User, chaos: Chaos, checks: Checks) -> None:
+    """Mend everything, wait until all has settled, and look at all of it."""
+    kernel = cloud.kernel
+    if kernel.violations:
+        return
+    over: list[str] = []
+
+    def last() -> None:
+        user.leaving = True
+        chaos.heal()
+        deadline = kernel.now + SETTLED_S
+        while kernel.now < deadline:
+            kernel.sleep(LOOK_S)
+            why = "the user waits" if user.busy else checks.settled()
+            if not why:
+                break
+        else:
+            kernel.violate(f"I7 not settled {SETTLED_S:.0f} s after all was mended: {why}")
+            over.append("late")
+            return
+        kernel.sleep(2 * LOOK_S)
+        checks.final()
+        over.append("done")
+
+    cloud.home.process("last").spawn("last", last)
+    kernel.run(kernel.now + 2 * SETTLED_S, lambda: bool(over or kernel.violations))
+    if not over and not kernel.violations:
+        kernel.violate("the last look did not end")
+
+
+def main() -> int:
+    """Run seeds from the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--gap", type=float, default=300.0)
+    parser.add_argument("--kinds", default="")
+    parser.add_argument("--trace", type=int, default=60)
+    given = parser.parse_args()
+    failed = 0
+    for seed in range(given.seed, given.seed + given.runs):
+        kinds = tuple(filter(None, given.kinds.split(",")))
+        plan = Plan(hours=given.hours, nodes=given.nodes, chaos_gap_s=given.gap, kinds=kinds)
+        outcome = simulate(seed, plan)
+        print(outcome.words(), flush=True)
+        if outcome.violations:
+            failed += 1
+            print("\n".join(outcome.recent[-given.trace :]))
+            print("\n".join(outcome.violations[:10]), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
