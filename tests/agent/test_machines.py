@@ -27,7 +27,15 @@ from garbi.base.errors import (
 from garbi.hyper.agent.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.model.event import EventKind
-from garbi.hyper.model.machine import Machine, MachineSpec, Protocol, PublishedPort, State, Wish
+from garbi.hyper.model.machine import (
+    Machine,
+    MachineSpec,
+    Protocol,
+    PublishedPort,
+    RestartPolicy,
+    State,
+    Wish,
+)
 from garbi.hyper.model.query import MachineQuery
 
 SPEC = MachineSpec(image="any", type="fake", id="m1", mem=64)
@@ -230,7 +238,7 @@ def test_a_machine_wished_to_run_while_it_stops_runs_in_the_end(open_fake_agent:
 
 
 def test_a_machine_that_dies_is_seen_from_the_event_with_its_cause(agent: Agent, world: FakeWorld) -> None:
-    made(agent)
+    made(agent, replace(SPEC, restart=RestartPolicy.NO))
     world.kill("m1", "killed: out of memory")
     assert await_state(agent, "m1", State.FAILED).reason == "killed: out of memory"
     agent.machines.wish("m1", Wish.RUNNING)

@@ -11,7 +11,7 @@ from tests.agent.test_machines import PATIENCE_S, SPEC, await_state, made, settl
 from tests.conformance.bench import eventually
 
 from garbi.base.errors import DataDirLocked
-from garbi.hyper.model.machine import State, Wish
+from garbi.hyper.model.machine import RestartPolicy, State, Wish
 
 
 def test_machines_keep_running_while_no_agent_runs_and_are_adopted(open_fake_agent: OpenAgent) -> None:
@@ -27,7 +27,7 @@ def test_machines_keep_running_while_no_agent_runs_and_are_adopted(open_fake_age
 
 def test_what_happened_while_no_agent_ran_is_found_out(open_fake_agent: OpenAgent) -> None:
     first = open_fake_agent()
-    made(first)
+    made(first, replace(SPEC, restart=RestartPolicy.NO))
     world = world_of(first)
     first.close()
     world.kill("m1", "killed in the dark")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from tests.unit.test_converge import MACHINE
 
-from garbi.hyper.converge import Act, Await, Progress, Settle, Step, next_step
+from garbi.hyper.converge import Act, Await, Circumstances, Progress, Settle, Step, next_step
 from garbi.hyper.drivers.protocol import Condition, Observation
-from garbi.hyper.model.machine import TRANSITIONS, State, Wish
+from garbi.hyper.model.machine import TRANSITIONS, Awaits, RestartPolicy, State, Wish
 
 FINAL_FAILURE = "exited with code 3"
 SURE = (State.FAILED, State.REMOVING, State.PENDING)
@@ -26,6 +26,9 @@ class Situation:
     condition: Condition | None = None
     failed: bool = False
     stop: Progress = Progress.NOT_ASKED
+    taken: Step | None = None
+    held: bool = False
+    awaits: Awaits = Awaits.NOTHING
 
     def observation(self) -> Observation | None:
         if self.condition is None:
@@ -52,9 +55,11 @@ def test_what_can_happen_is_the_table_and_the_table_is_what_can_happen() -> None
 
 def all_that_may_follow(now: Situation) -> Iterator[Situation]:
     yield from the_agent_takes_a_step(now)
+    now = replace(now, taken=None)
     yield from the_user_wishes(now)
     yield from the_world_changes(now)
     yield replace(now, stop=Progress.NOT_ASKED)  # the agent is restarted
+    yield replace(now, held=not now.held)
     if now.stop is Progress.ASKED:
         yield replace(now, stop=Progress.OVERDUE)
     if now.state not in SURE:
@@ -64,21 +69,34 @@ def all_that_may_follow(now: Situation) -> Iterator[Situation]:
 
 
 def the_agent_takes_a_step(now: Situation) -> Iterator[Situation]:
-    machine = replace(MACHINE, wish=now.wish, state=now.state, settled_generation=int(now.settled))
-    decision = next_step(machine, now.observation(), now.stop)
-    if isinstance(decision, Settle):
-        yield replace(now, state=decision.state, settled=True, stop=Progress.NOT_ASKED)
-    elif isinstance(decision, Act):
-        yield from outcomes(replace(now, state=decision.during), decision.step)
-    else:
-        assert isinstance(decision, Await)
+    machine = replace(
+        MACHINE,
+        wish=now.wish,
+        state=now.state,
+        settled_generation=int(now.settled),
+        restart=RestartPolicy.ON_FAILURE,
+        awaits=now.awaits,
+    )
+    for due in (False, True):
+        hold = "its lease has ended" if now.held else None
+        decision = next_step(machine, now.observation(), Circumstances(now.stop, now.taken, hold, due))
+        if isinstance(decision, Settle):
+            rest = replace(now, state=decision.state, settled=True, stop=Progress.NOT_ASKED)
+            yield replace(rest, awaits=decision.awaits, taken=None)
+        elif isinstance(decision, Act):
+            yield from outcomes(replace(now, state=decision.during, awaits=decision.awaits), decision.step)
+        else:
+            assert isinstance(decision, Await)
 
 
 def outcomes(begun: Situation, step: Step) -> Iterator[Situation]:
-    yield begun  # killed before the effect, or postponed
+    yield replace(begun, taken=None)  # killed before the effect, or postponed
     if step is Step.REMOVE:
         return  # the row is gone, or stays as it is
-    yield replace(begun, state=State.FAILED, settled=True, stop=Progress.NOT_ASKED)
+    if (
+        begun.awaits is not Awaits.LEASE or begun.state is not State.STOPPING
+    ):  # who must not run is powered off in the end
+        yield replace(begun, state=State.FAILED, settled=True, stop=Progress.NOT_ASKED, taken=None)
     effects = {
         Step.ADD: [Condition.STOPPED, Condition.PARTIAL],
         Step.START: [Condition.RUNNING, Condition.STOPPED],
@@ -88,7 +106,7 @@ def outcomes(begun: Situation, step: Step) -> Iterator[Situation]:
     }
     for condition in effects[step]:
         stop = Progress.ASKED if step is Step.STOP else begun.stop
-        yield replace(begun, condition=condition, failed=False, stop=stop)
+        yield replace(begun, condition=condition, failed=False, stop=stop, taken=step)
 
 
 def the_user_wishes(now: Situation) -> Iterator[Situation]:
@@ -99,7 +117,7 @@ def the_user_wishes(now: Situation) -> Iterator[Situation]:
         refused = now.settled and now.state is reached
         refused |= wish is Wish.PAUSED and now.state is not State.RUNNING
         if not refused and not (now.wish is wish and not now.settled):
-            yield replace(now, wish=wish, settled=False)
+            yield replace(now, wish=wish, settled=False, awaits=Awaits.NOTHING)
 
 
 def the_world_changes(now: Situation) -> Iterator[Situation]:

@@ -9,6 +9,9 @@ from typing import Any
 
 from garbi.base.errors import InvalidField
 
+NUMBERS = "tuple[float, ...]"
+"""A list of numbers, divided by commas."""
+
 
 def setting(default: Any, meaning: str) -> Any:
     """A field of a settings class; a `default` that can be called is called for each instance."""
@@ -31,7 +34,9 @@ def read_settings(
 
 
 def parse_setting(variable: str, text: str, kind: str) -> Any:
-    """The value that a text stands for; `kind` is the name of a type: `int`, `float`, `Path` or `str`."""
+    """The value that a text stands for; `kind` is the name of a type: `int`, `float`, `Path`, `str` or a list of numbers."""
+    if kind == NUMBERS:
+        return tuple(parse_setting(variable, part.strip(), "float") for part in text.split(",") if part.strip())
     convert = {"int": int, "float": float, "Path": Path, "str": str}[kind]
     try:
         value = convert(text)

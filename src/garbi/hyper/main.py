@@ -28,6 +28,7 @@ from garbi.hyper.images.share import ImageShare
 from garbi.hyper.loops.auditing import AuditRecord
 from garbi.hyper.loops.converger import Converger, ConvergerSettings
 from garbi.hyper.loops.publisher import Publisher
+from garbi.hyper.loops.restarts import RestartTimes
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.machine import Machine
@@ -106,7 +107,13 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         lambda machine: _image_file(machine, table, library),
         clock,
         host.boot_id,
-        ConvergerSettings(settings.workers, settings.stop_deadline_s, settings.resync_period_s),
+        ConvergerSettings(
+            settings.workers,
+            settings.stop_deadline_s,
+            settings.resync_period_s,
+            RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s),
+        ),
+        hold=lambda _machine: None,
     )
     feed = open_feed(database)
     audit = Audit(database, drivers, host.capacity)

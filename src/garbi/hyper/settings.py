@@ -11,6 +11,7 @@ from typing import Any
 
 from garbi.base import places
 from garbi.base.settings import read_settings, setting
+from garbi.hyper_api.vocabulary import RESTART_PAUSES_S, RESTARTS_FORGOTTEN_AFTER_S
 
 PREFIX = "GARBI_HYPER_"
 DRIVER_PREFIX = "GARBI_DRIVER_"
@@ -33,6 +34,12 @@ class Settings:
     stop_deadline_s: float = setting(20.0, "seconds a machine has to end after being asked, before it is powered off")
     resync_period_s: float = setting(30.0, "seconds between two full comparisons with what the drivers see")
     audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
+    restart_pauses_s: tuple[float, ...] = setting(
+        RESTART_PAUSES_S, "seconds before each restart of a machine that failed, divided by commas; then it is given up"
+    )
+    restarts_forgotten_after_s: float = setting(
+        RESTARTS_FORGOTTEN_AFTER_S, "seconds that a machine has to run for its earlier restarts to be forgotten"
+    )
     mem_limit_mib: int = setting(
         0, "memory that machines may reserve together, in MiB; 0: that of the host less mem_kept_mib"
     )

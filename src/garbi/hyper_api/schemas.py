@@ -42,6 +42,7 @@ MachineState = Literal[
 MachineWish = Literal["running", "stopped", "paused", "removed"]
 PortProtocol = Literal["tcp", "udp"]
 FailurePolicy = Literal["stay", "recreate"]
+Restart = Literal["no", "on-failure", "always"]
 ImageFormat = Literal["qcow2", "raw", "docker", "rootfs"]
 EventKind = Literal["created", "wish", "state", "removed", "violation", "resolved"]
 
@@ -63,7 +64,9 @@ _MACHINE_EXAMPLE: dict[str, Any] = {
     "settled": True,
     "reason": "",
     "on_node_failure": "recreate",
-    "restart": "no",
+    "restart": "on-failure",
+    "restarts": 0,
+    "held": False,
     "created_at": "2026-01-02T03:04:05.678901Z",
     "updated_at": "2026-01-02T03:04:06.123456Z",
 }
@@ -115,7 +118,7 @@ class MachineRequest(Asked):
     labels: Labels = Field(default_factory=dict)
     state: Literal["running", "stopped"] = Field("running", description="the wish")
     full_copy: bool = Field(False, description="copy the whole image instead of the changes only")
-    restart: Literal["no"] = "no"
+    restart: Restart = Field("on-failure", description="when it is started again after it ended by itself")
     on_node_failure: FailurePolicy | None = None
 
 
@@ -149,7 +152,9 @@ class Machine(BaseModel):
     settled: bool = Field(description="whether the host has done, or given up, what the user last asked for")
     reason: str
     on_node_failure: FailurePolicy
-    restart: str
+    restart: Restart
+    restarts: int = Field(description="how often it was started again since it was wished to run, or ran for long")
+    held: bool = Field(description="it may not run now, and will be started when it may: the reason says why")
     created_at: Moment
     updated_at: Moment
 

@@ -65,6 +65,13 @@ class RestartPolicy(StrEnum):
     ALWAYS = "always"
 
 
+RESTART_PAUSES_S = (0.0, 10.0, 30.0, 60.0, 120.0)
+"""Seconds before the first restart of a machine that failed, before the second and so on; then it is given up."""
+
+RESTARTS_FORGOTTEN_AFTER_S = 600.0
+"""A machine that ran for so long has all its restarts before it again."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class PublishedPort:
     """A port of the host, on every address of it, that leads to a port of a machine."""

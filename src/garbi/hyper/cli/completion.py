@@ -21,6 +21,7 @@ STATES = (
     "removing",
 )
 TAKES_IDS = ("start", "stop", "pause", "resume", "rm", "show", "log", "stats")
+RESTARTS = ("no", "on-failure", "always")
 FLAGS = ("-q", "--quiet", "--no-wait", "--no-start", "--full-copy")
 FILTERS = ("id=", "name=", "type=", "image=", "state=", "wish=", "address=", "mem=", "cpus=")
 
@@ -39,6 +40,7 @@ class HyperCompleter(ShellCompleter):
         """The words that may follow."""
         name, previous = " ".join(path), before[-1]
         of_option = {"-o": formats, "--output": formats, "-t": self._drivers, "--type": self._drivers}
+        of_option["--restart"] = lambda: [*RESTARTS]
         if previous in of_option:
             return of_option[previous]()
         if previous.startswith("-") and previous not in FLAGS:

@@ -58,6 +58,11 @@ COLUMNS = (
 @click.option(
     "-p", "--publish", metavar="hostPort:machinePort[/udp]", multiple=True, help="Publish a port; repeatable."
 )
+@click.option(
+    "--restart",
+    type=click.Choice(("no", "on-failure", "always")),
+    help="When it is started again after it ended by itself: on-failure unless given.",
+)
 @click.option("--name", help="Its name; its id when not given.")
 @click.option("--label", metavar="KEY=VALUE", multiple=True, help="Repeatable.")
 @click.option("--full-copy", is_flag=True, help="Copy the whole image instead of the changes only.")

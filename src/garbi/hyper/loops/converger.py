@@ -7,37 +7,30 @@ again, since every step may be repeated.
 from __future__ import annotations
 
 import logging
-import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from garbi.base.clock import Clock
 from garbi.base.crews import Crews
 from garbi.base.errors import DriverUnavailable, GarbiError, TemporaryError
 from garbi.base.failpoints import reach
-from garbi.hyper.converge import Act, Decision, Progress, Settle, Step, next_step
-from garbi.hyper.drivers.protocol import (
-    Condition,
-    Driver,
-    ImageFile,
-    MachineDefinition,
-    MissesStops,
-    Observation,
-)
+from garbi.hyper.converge import Act, Circumstances, Decision, Settle, Step, after_end, next_step
+from garbi.hyper.drivers.protocol import Condition, Driver, ImageFile, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
-from garbi.hyper.loops.looking import look_at, look_at_all, pause
+from garbi.hyper.loops.looking import SURE, look_at
 from garbi.hyper.loops.publisher import Publisher
-from garbi.hyper.model.machine import Machine, State, Wish
+from garbi.hyper.loops.restarts import Restarts, RestartTimes
+from garbi.hyper.loops.resync import Resync
+from garbi.hyper.loops.steps import Steps
+from garbi.hyper.loops.stops import Stops
+from garbi.hyper.model.machine import Awaits, Machine, State, Wish
 from garbi.hyper.model.query import MachineQuery
 from garbi.hyper.store import machines, meta
 from garbi.hyper.store.database import Database
 
 log = logging.getLogger(__name__)
-
-SURE = (State.PENDING, State.REMOVING, State.FAILED)
-"""States that a driver's silence does not change: nothing was begun, it goes on going, or the failure is what matters."""
 
 HALTING = MachineQuery({"state": State.STOPPING, "wish": Wish.RUNNING})
 """Machines that the agent before this one may have asked to end, and that are to run again: their end is waited for."""
@@ -48,23 +41,16 @@ LONGEST_RETRY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ConvergerSettings:
-    """Machines of one type worked on at once, and the times in seconds: grace of a stop, pause between full looks."""
+    """Machines of one type worked on at once, and the times in seconds: grace of a stop, pause between full looks, restarts."""
 
     workers: int = 8
     stop_deadline_s: float = 20.0
     resync_period_s: float = 30.0
-
-
-@dataclass(slots=True)
-class _Stop:
-    """A stop that was asked for: when patience ends, and when it is asked for again, in monotonic seconds."""
-
-    deadline: float
-    again: float = math.inf
+    restarts: RestartTimes = field(default_factory=RestartTimes)
 
 
 class Converger:
-    """The worker threads of one agent, and the thread that looks at everything once in a while."""
+    """The worker threads of one agent. `hold` says of a machine why it may not run now, or None: it is asked before each step."""
 
     def __init__(
         self,
@@ -75,23 +61,25 @@ class Converger:
         clock: Clock,
         boot_id: str,
         settings: ConvergerSettings,
+        hold: Callable[[Machine], str | None],
     ) -> None:
         self._database = database
         self._drivers = drivers
         self._publisher = publisher
-        self._image_of = image_of
         self._clock = clock
         self._boot_id = boot_id
-        self._settings = settings
+        self._hold = hold
         self._crews = Crews(clock.monotonic, settings.workers, self._work)
-        self._stops: dict[str, _Stop] = {}
+        self._stops = Stops(clock, settings.stop_deadline_s)
+        self._restarts = Restarts(clock, settings.restarts, self._look_later)
+        self._steps = Steps(database, publisher, image_of, clock, self._stops, self._look_later)
         self._retries: dict[str, int] = {}
         self._watched: set[str] = set()
         self._watch_lock = threading.Lock()
-        self._to_resync: set[str] = set()
-        self._resync_wanted = threading.Event()
         self._closing = threading.Event()
-        self._resyncing = threading.Thread(target=self._resync_forever, name="converger-resync", daemon=True)
+        self._resync = Resync(
+            database, publisher, clock, settings.resync_period_s, self.watch, self._differs, self._crews.add
+        )
 
     def start(self) -> None:
         """Look at every machine once, then begin to work."""
@@ -99,9 +87,9 @@ class Converger:
             machines.wish_again_after_reboot(transaction, self._boot_id, self._clock.now())
             halting = machines.search(transaction.connection, HALTING)
         for machine in halting:
-            self._stops[machine.id] = _Stop(self._clock.monotonic() + self._settings.stop_deadline_s)
-            self._crews.add_later(machine.type, machine.id, self._settings.stop_deadline_s)
-        self._resyncing.start()
+            if machine.awaits is not Awaits.LEASE:  # that one was powered off
+                self._look_later(machine, self._stops.expect(machine.id))
+        self._resync.start()
 
     def wake(self, machine: Machine) -> None:
         """Have a machine looked at now."""
@@ -120,82 +108,37 @@ class Converger:
         return driver
 
     def resync(self) -> None:
-        """Have every machine compared with what its driver sees, soon."""
-        self._resync_wanted.set()
+        """Have every machine compared with what its driver sees, and with what it may do, soon."""
+        self._resync.want()
+
+    def restart_counts(self) -> Mapping[str, int]:
+        """How many restarts this agent has begun by itself since it was opened, by the type of machine."""
+        return self._restarts.counts()
 
     def stop(self) -> None:
         """Begin nothing more; what was begun is taken up again at the next start."""
         with self._watch_lock:  # a driver that is about to be closed is not about to be watched
             self._closing.set()
+        self._resync.close()
         self._crews.close()
-        self._resync_wanted.set()
 
     def join(self, patience_s: float) -> None:
         """Wait for the workers, at most `patience_s` seconds altogether."""
         deadline = self._clock.monotonic() + patience_s
         self._crews.join(patience_s)
-        self._resyncing.join(max(deadline - self._clock.monotonic(), 0))
+        self._resync.join(max(deadline - self._clock.monotonic(), 0))
 
     def _notice(self, type_name: str, machine_id: str | None) -> None:
         if machine_id is not None:
             self._crews.add(type_name, machine_id)
-            return
-        self._to_resync.add(type_name)
-        self._resync_wanted.set()
+        else:
+            self._resync.want(type_name)
 
-    # The look at everything
-
-    def _resync_forever(self) -> None:
-        self._resync_all(None)
-        while not self._closing.is_set():
-            asked = self._resync_wanted.wait(self._settings.resync_period_s)
-            self._resync_wanted.clear()
-            if self._closing.is_set():
-                return
-            only = {self._to_resync.pop() for _ in range(len(self._to_resync))}
-            self._resync_all(only if asked and only else None)
-
-    def _resync_all(self, only: set[str] | None) -> None:
-        """Compare all machines, or those of some types, with one look per driver; queue those that differ."""
-        try:
-            self._database.balance()
-            with self._database.read() as connection:
-                rows = machines.search(connection, MachineQuery())
-            for type_name in sorted({row.type for row in rows if only is None or row.type in only}):
-                self._resync_type(type_name, [row for row in rows if row.type == type_name])
-            self._publisher.resync()
-        except Exception:  # the loop has to survive what it cannot foresee
-            if not self._closing.is_set():
-                log.exception("resync failed")
-
-    def _resync_type(self, type_name: str, rows: list[Machine]) -> None:
-        try:
-            driver = self.watch(type_name)
-            seen = look_at_all(driver)
-        except TemporaryError as error:
-            if not self._closing.is_set():  # otherwise the driver was closed under the look
-                self._mark_unknown(rows, error.detail)
-            return
-        for row in rows:
-            if self._differs(row, seen.get(row.id)):
-                self._crews.add(type_name, row.id)
-            else:
-                self._publisher.arrange(row, driver)
-
-    def _differs(self, machine: Machine, seen: Observation | None) -> bool:
-        decision = next_step(machine, seen, self._progress(machine.id))
-        if isinstance(decision, Settle):
-            return self._settled(machine, decision) != machine
-        return True
-
-    def _mark_unknown(self, rows: list[Machine], reason: str) -> None:
-        """Nothing can be said of these machines; what a worker wrote meanwhile is newer, and stays."""
-        with self._database.write() as transaction:
-            for row in rows:
-                sure = row.state in (*SURE, State.UNKNOWN)
-                if not sure and machines.find(transaction.connection, row.id) == row:
-                    after = replace(row, state=State.UNKNOWN, reason=reason, updated_at=self._clock.now())
-                    machines.save_state(transaction, row, after)
+    def _look_later(self, machine: Machine, delay_s: float) -> None:
+        if delay_s > 0:
+            self._crews.add_later(machine.type, machine.id, delay_s)
+        else:
+            self._crews.add(machine.type, machine.id)
 
     # The work on one machine
 
@@ -209,10 +152,12 @@ class Converger:
     def _converge(self, type_name: str, machine_id: str) -> None:
         unseen = object()
         seen: Observation | object | None = unseen
+        taken: Step | None = None
         while not self._closing.is_set():
             machine = self._find(machine_id)
             if machine is None:
                 self._forget(machine_id)
+                self._restarts.forget(machine_id)
                 return
             if machine.type != type_name:  # a later machine of that id, which is in the hands of its own crew
                 return
@@ -220,80 +165,52 @@ class Converger:
                 driver = self.watch(machine.type)
                 if seen is unseen:
                     seen = look_at(machine, driver)
-                decision: Decision = next_step(machine, seen, self._progress(machine_id))  # type: ignore[arg-type]
+                decision = self._decide(machine, seen, taken)  # type: ignore[arg-type]
                 if not isinstance(decision, Act):
                     self._finish(machine, driver, decision)
                     return
-                seen = self._act(machine, driver, decision, seen)  # type: ignore[arg-type]
+                seen, taken = self._act(machine, driver, decision, seen)  # type: ignore[arg-type]
             except GarbiError as error:
                 self._fall_short(machine, error)
                 return
 
-    def _act(self, machine: Machine, driver: Driver, act: Act, seen: Observation | None) -> Observation | None:
-        """Record that a step begins, and take it; return what is to be seen of the machine afterwards."""
-        machine = self._save(machine, replace(machine, state=act.during, reason=""))
-        reach(f"machine.{act.step}.begun")
-        seen = self._take(machine, driver, act.step, seen)
-        reach(f"machine.{act.step}.done")
-        if act.step is Step.REMOVE:
-            self._delete(machine, driver)
-        return seen
+    def _decide(self, machine: Machine, seen: Observation | None, taken: Step | None = None) -> Decision:
+        return next_step(machine, seen, self._circumstances(machine, seen, taken))
 
-    def _take(self, machine: Machine, driver: Driver, step: Step, seen: Observation | None) -> Observation | None:
-        match step:
-            case Step.ADD:
-                return self._add(machine, driver)
-            case Step.START:
-                return self._start(machine, driver, seen)
-            case Step.STOP:
-                return self._stop(machine, driver)
-            case Step.KILL:
-                driver.kill(machine.id)
-                return Observation(machine.id, Condition.STOPPED)
-            case Step.PAUSE:
-                return pause(machine, driver)
-            case Step.REMOVE:
-                driver.remove(machine.id)
-                return None
-
-    def _add(self, machine: Machine, driver: Driver) -> Observation:
-        image = self._image_of(machine)
-        driver.prepare(image)
-        reach("machine.add.prepared")
-        driver.add(
-            MachineDefinition(
-                id=machine.id,
-                name=machine.name,
-                image=image,
-                mem=machine.mem,
-                cpus=machine.cpus,
-                ports=machine.ports,
-                labels=machine.labels,
-                full_copy=machine.full_copy,
-                address=machine.address if machine.mac else None,
-                mac=machine.mac,
-            )
+    def _circumstances(self, machine: Machine, seen: Observation | None, taken: Step | None = None) -> Circumstances:
+        return Circumstances(
+            stop=self._stops.progress(machine.id),
+            taken=taken,
+            hold=self._hold(machine),
+            due=self._restarts.due(machine),
+            rested=self._restarts.rested(machine, seen is not None and seen.condition is Condition.RUNNING),
+            pauses_s=self._restarts.times.pauses_s,
         )
-        return Observation(machine.id, Condition.STOPPED)
 
-    def _start(self, machine: Machine, driver: Driver, seen: Observation | None) -> Observation | None:
-        if seen is not None and seen.condition is Condition.PAUSED:  # it has its ports, whoever had them led there
-            driver.start(machine.id)
-            return look_at(machine, driver)
-        self._stops.pop(machine.id, None)  # it was heard
-        with self._publisher.starting(machine, driver):
-            reach("machine.start.published")
-            driver.start(machine.id)
-        return look_at(machine, driver)
+    def _differs(self, machine: Machine, seen: Observation | None) -> bool:
+        decision = self._decide(machine, seen)
+        if isinstance(decision, Settle):
+            return self._settled(machine, decision) != machine
+        return True
 
-    def _stop(self, machine: Machine, driver: Driver) -> Observation | None:
-        now = self._clock.monotonic()
-        stop = self._stops.setdefault(machine.id, _Stop(now + self._settings.stop_deadline_s))
-        if isinstance(driver, MissesStops):
-            stop.again = now + driver.repeat_stop_s
-        driver.stop(machine.id)
-        self._crews.add_later(machine.type, machine.id, min(stop.again, stop.deadline) - now)
-        return look_at(machine, driver)
+    def _act(
+        self, machine: Machine, driver: Driver, act: Act, seen: Observation | None
+    ) -> tuple[Observation | None, Step | None]:
+        """Record that a step begins, and take it; return what is to be seen of the machine afterwards, and what was done."""
+        restarts = machine.restarts if act.restarts is None else act.restarts
+        begun = replace(machine, state=act.during, reason=act.reason, awaits=act.awaits, restarts=restarts)
+        machine = self._save(machine, begun)
+        name = "restart" if act.awaits is Awaits.RESTART else act.step
+        reach(f"machine.{name}.begun")
+        if act.during is State.STARTING and self._hold(machine) is not None:  # since it was decided
+            return seen, None
+        if act.restarts is not None:
+            self._restarts.count(machine)
+        seen = self._steps.take(machine, driver, act.step, seen)
+        reach(f"machine.{name}.done")
+        if act.step is Step.REMOVE:
+            self._steps.delete(machine, driver)
+        return seen, act.step
 
     # What becomes of a step
 
@@ -306,6 +223,9 @@ class Converger:
         after = self._save(machine, after)
         if after is not machine:
             reach(f"machine.{after.state}.recorded")
+            if machine.awaits is Awaits.RESTART and after.awaits is Awaits.NOTHING:
+                reach("machine.restart.recorded")
+        self._restarts.begin(after)
         if machine.mac and machine.state is not after.state:
             self._publisher.sync()  # after a start the machine's port of the bridge is there: it may be set up now
 
@@ -319,6 +239,8 @@ class Converger:
             address=decision.address or reserved,
             settled_generation=machine.generation,
             boot_id=self._boot_id if on else machine.boot_id,
+            awaits=decision.awaits,
+            restarts=machine.restarts if decision.restarts is None else decision.restarts,
         )
 
     def _fall_short(self, machine: Machine, error: GarbiError) -> None:
@@ -334,22 +256,27 @@ class Converger:
         unknown = isinstance(error, DriverUnavailable) and machine.state not in SURE
         present = self._find(machine.id) or machine
         state = State.UNKNOWN if unknown else present.state
-        self._save(present, replace(present, state=state, reason=error.detail))
-        self._crews.add_later(machine.type, machine.id, self._pause_before_retry(machine.id))
+        why = present.reason if present.settled and present.state is State.FAILED else error.detail
+        self._save(present, replace(present, state=state, reason=why))
+        self._look_later(machine, self._pause_before_retry(machine.id))
 
     def _give_up(self, tried: Machine, error: GarbiError) -> None:
-        """The step failed for good: the machine is failed, with the cause. A removal stays wished, and is tried again."""
+        """The step failed for good: the machine is failed, with the cause. What has to go, or must not run, is tried again."""
         machine = self._find(tried.id)
         if machine is None:
             return
-        self._stops.pop(tried.id, None)
+        self._stops.forget(tried.id)
         log.warning("step failed", extra={"machine": tried.id, "code": error.code, "detail": error.detail})
         after = replace(machine, reason=error.detail, settled_generation=tried.generation)
-        if tried.wish is Wish.REMOVED:
+        if tried.wish is Wish.REMOVED or (machine.awaits is Awaits.LEASE and machine.state is State.STOPPING):
             self._save(machine, after)
-            self._crews.add_later(tried.type, tried.id, self._pause_before_retry(tried.id))
+            self._look_later(tried, self._pause_before_retry(tried.id))
             return
-        self._save(machine, replace(after, state=State.FAILED))
+        if machine.settled and machine.awaits is not Awaits.NOTHING:  # nobody but the agent wanted the step
+            after = self._settled(machine, after_end(machine, error.detail, self._circumstances(machine, None)))
+        else:
+            after = replace(after, state=State.FAILED, awaits=Awaits.NOTHING)
+        self._save(machine, after)
         self._crews.add(tried.type, tried.id)  # look once more: it may run in spite of the error
 
     def _retry(self, type_name: str, machine_id: str, reason: str) -> None:
@@ -363,15 +290,6 @@ class Converger:
         tries = self._retries.get(machine_id, 0)
         self._retries[machine_id] = tries + 1
         return float(min(SHORTEST_RETRY_S * 2**tries, LONGEST_RETRY_S))
-
-    def _progress(self, machine_id: str) -> Progress:
-        stop = self._stops.get(machine_id)
-        if stop is None:
-            return Progress.NOT_ASKED
-        now = self._clock.monotonic()
-        if now >= stop.deadline:
-            return Progress.OVERDUE
-        return Progress.ASK_AGAIN if now >= stop.again else Progress.ASKED
 
     # The row
 
@@ -387,14 +305,6 @@ class Converger:
             machines.save_state(transaction, before, after)
         return after
 
-    def _delete(self, machine: Machine, driver: Driver) -> None:
-        """Forget the machine, its row last: who sees that it is gone finds its ports free, and no rule is left behind."""
-        self._publisher.unpublish(machine, driver)
-        reach("machine.remove.unpublished")
-        with self._database.write() as transaction:
-            machines.delete_machine(transaction, machine, self._clock.now())
-        reach("machine.remove.recorded")
-
     def _forget(self, machine_id: str) -> None:
-        self._stops.pop(machine_id, None)
+        self._stops.forget(machine_id)
         self._retries.pop(machine_id, None)

@@ -9,6 +9,9 @@ from garbi.base.errors import DriverFailed, DriverUnavailable, FinalError
 from garbi.hyper.drivers.protocol import Condition, Driver, Observation, Pausable
 from garbi.hyper.model.machine import Machine, State
 
+SURE = (State.PENDING, State.REMOVING, State.FAILED)
+"""States that a driver's silence does not change: nothing was begun, it goes on going, or the failure is what matters."""
+
 
 def look_at(machine: Machine, driver: Driver) -> Observation | None:
     """What the driver sees of one machine. Of a pending one nothing can be there yet, so nobody is asked."""

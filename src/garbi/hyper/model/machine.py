@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from garbi.base.errors import InvalidField
@@ -16,6 +17,14 @@ from garbi.hyper_api.vocabulary import RestartPolicy as RestartPolicy
 from garbi.hyper_api.vocabulary import State as State
 from garbi.hyper_api.vocabulary import Wish as Wish
 from garbi.hyper_api.vocabulary import member
+
+
+class Awaits(StrEnum):
+    """What a machine that does not run waits for, to be started by the agent itself; nobody has to wish that."""
+
+    NOTHING = ""
+    RESTART = "restart"
+    LEASE = "lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class MachineSpec:
     labels: dict[str, str] = field(default_factory=dict)
     wish: Wish = Wish.RUNNING
     full_copy: bool = False
-    restart: RestartPolicy = RestartPolicy.NO
+    restart: RestartPolicy = RestartPolicy.ON_FAILURE
     on_node_failure: NodeFailurePolicy | None = None
 
     @classmethod
@@ -62,7 +71,9 @@ class Machine:
 
     `generation` counts the user's wishes; `settled_generation` is the last one that the host fulfilled or gave up on, so that
     a machine that ends by itself is not taken for one that has yet to start. `boot_id` is the boot of the host in which it was
-    last started. `image_sha256` pins the content that `image` pointed to when the machine was made.
+    last started. `image_sha256` pins the content that `image` pointed to when the machine was made. `restarts` counts how often
+    the agent started it again by itself since it was last wished to run, or ran for long. `lease` is the number of the lease
+    under which a controller last gave it an order, `keep_s` how many seconds its disk outlives it.
     """
 
     id: str
@@ -88,11 +99,20 @@ class Machine:
     boot_id: str
     created_at: datetime
     updated_at: datetime
+    awaits: Awaits = Awaits.NOTHING
+    restarts: int = 0
+    lease: int = 0
+    keep_s: int = 0
 
     @property
     def settled(self) -> bool:
         """Whether the host has done, or given up, what the user last asked for."""
         return self.settled_generation == self.generation
+
+    @property
+    def held(self) -> bool:
+        """Whether the machine may not run now, and is started again when it may."""
+        return self.awaits is Awaits.LEASE and self.state is State.STOPPED
 
 
 def _rows() -> tuple[Transition[State], ...]:
@@ -106,20 +126,23 @@ def _rows() -> tuple[Transition[State], ...]:
         (s.RUNNING, s.PAUSED, "wish paused"),
         (s.PAUSED, s.STARTING, "wish running"),
         (s.PAUSED, s.RUNNING, "resumed outside Garbi"),
-        *[(state, s.STOPPING, "wish stopped") for state in alive],
+        *[(state, s.STOPPING, "wish stopped, or it may not run now") for state in alive],
         (s.STOPPING, s.STOPPED, "it ended, or was powered off at the deadline"),
         (s.STOPPING, s.STARTING, "wish running again"),
         (s.STOPPING, s.RUNNING, "wish running again, and it did not end"),
-        *[(state, s.STOPPED, "it ended by itself") for state in alive],
-        (s.STOPPED, s.STARTING, "wish running"),
+        *[(state, s.STOPPED, "it ended by itself, or may not run now") for state in alive],
+        (s.STOPPED, s.STARTING, "wish running, or it may run again"),
         *[(state, s.RUNNING, "started outside Garbi") for state in (s.CREATING, s.STOPPED)],
-        *[(state, s.PAUSED, "paused outside Garbi") for state in (s.CREATING, s.STOPPED)],
-        *[(state, s.STOPPING, "started outside Garbi, wish stopped") for state in (s.CREATING, s.STOPPED)],
+        *[(state, s.PAUSED, "paused outside Garbi") for state in (s.CREATING, s.STOPPED, s.STARTING, s.STOPPING)],
+        *[
+            (state, s.STOPPING, "started outside Garbi, wish stopped or it may not run now")
+            for state in (s.CREATING, s.STOPPED)
+        ],
         (s.RUNNING, s.STARTING, "the host was rebooted"),
         (s.FAILED, s.CREATING, "wish running or stopped, not made yet"),
-        (s.FAILED, s.STARTING, "wish running"),
-        (s.FAILED, s.STOPPING, "wish stopped"),
-        (s.FAILED, s.STOPPED, "wish stopped"),
+        (s.FAILED, s.STARTING, "wish running, or its policy says so"),
+        (s.FAILED, s.STOPPING, "wish stopped, or it may not run now"),
+        (s.FAILED, s.STOPPED, "wish stopped, or it may not run now"),
         (s.FAILED, s.RUNNING, "found running"),
         (s.FAILED, s.PAUSED, "found paused"),
         *[(state, s.FAILED, "error") for state in (s.PENDING, s.CREATING, s.STOPPED, *alive, s.STOPPING)],

@@ -202,6 +202,8 @@ def describe(machine: Machine) -> schemas.Machine:
         reason=machine.reason,
         on_node_failure=machine.on_node_failure.value,
         restart=machine.restart.value,
+        restarts=machine.restarts,
+        held=machine.held,
         created_at=to_wire(machine.created_at),
         updated_at=to_wire(machine.updated_at),
     )

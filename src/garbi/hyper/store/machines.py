@@ -17,6 +17,7 @@ from garbi.base.errors import AlreadyExists, CapacityExceeded, InvalidField, Por
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.event import EventKind
 from garbi.hyper.model.machine import (
+    Awaits,
     Machine,
     NodeFailurePolicy,
     Protocol,
@@ -78,16 +79,40 @@ def search(connection: Connection, query: MachineQuery) -> list[Machine]:
     return [_from_row(row, published.get(row.id, ())) for row in rows]
 
 
-def save_wish(transaction: Transaction, machine: Machine, wish: Wish, at: datetime) -> Machine:
-    """Write the user's wish: a new generation, which the host has yet to settle."""
-    changed = replace(machine, wish=wish, generation=machine.generation + 1, updated_at=at)
-    _update(transaction, machine.id, wish=wish, generation=changed.generation, updated_at=to_wire(at))
+def save_wish(
+    transaction: Transaction, machine: Machine, wish: Wish, at: datetime, *, lease: int | None = None, keep_s: int = 0
+) -> Machine:
+    """Write the user's wish: a new generation, which the host has yet to settle. What the agent meant to do is void.
+
+    `lease` is the number of the lease under which it is wished (None: nobody's), `keep_s` how long the disk outlives the machine.
+    """
+    changed = replace(
+        machine,
+        wish=wish,
+        generation=machine.generation + 1,
+        awaits=Awaits.NOTHING,
+        restarts=0,
+        lease=machine.lease if lease is None else lease,
+        keep_s=keep_s,
+        updated_at=at,
+    )
+    values = {name: getattr(changed, name) for name in WISHED}
+    _update(transaction, machine.id, **values, updated_at=to_wire(at))
     events.append(transaction, EventKind.WISH, changed, at)
     return changed
 
 
+def save_lease(transaction: Transaction, machine: Machine, lease: int) -> Machine:
+    """Write under which lease an order came that changes nothing else: it frees a machine that was held for an older one."""
+    _update(transaction, machine.id, lease=lease)
+    return replace(machine, lease=lease)
+
+
 def save_state(transaction: Transaction, before: Machine, after: Machine) -> None:
-    """Write what the agent found out: state, reason, address, the generation settled. The wish is not the agent's to write."""
+    """Write what the agent found out: state, reason, address, the generation settled. The wish is not the agent's to write.
+
+    What the agent means to do by itself is written only if nothing was wished meanwhile.
+    """
     _update(
         transaction,
         after.id,
@@ -98,6 +123,10 @@ def save_state(transaction: Transaction, before: Machine, after: Machine) -> Non
         boot_id=after.boot_id,
         updated_at=to_wire(after.updated_at),
     )
+    if (before.awaits, before.restarts) != (after.awaits, after.restarts):
+        present = (machines.c.id == after.id) & (machines.c.generation == after.generation)
+        meant = update(machines).where(present).values(awaits=after.awaits, restarts=after.restarts)
+        transaction.connection.execute(meant)
     if (before.state, before.reason, before.settled) != (after.state, after.reason, after.settled):
         events.append(transaction, EventKind.STATE, after, after.updated_at)
 
@@ -209,6 +238,9 @@ def _ports_of(connection: Connection, ids: Iterable[str] | None) -> dict[str, tu
     return {machine_id: tuple(each) for machine_id, each in found.items()}
 
 
+WISHED = ("wish", "generation", "awaits", "restarts", "lease", "keep_s")
+"""The columns that a wish changes."""
+
 KEPT = (
     "id",
     "name",
@@ -230,6 +262,10 @@ KEPT = (
     "generation",
     "settled_generation",
     "boot_id",
+    "awaits",
+    "restarts",
+    "lease",
+    "keep_s",
 )
 
 
@@ -264,4 +300,8 @@ def _from_row(row: Row[Any], published: tuple[PublishedPort, ...]) -> Machine:
         boot_id=row.boot_id,
         created_at=from_wire(row.created_at),
         updated_at=from_wire(row.updated_at),
+        awaits=Awaits(row.awaits),
+        restarts=row.restarts,
+        lease=row.lease,
+        keep_s=row.keep_s,
     )

@@ -60,6 +60,7 @@ machines = Table(
     Column("mac", String, nullable=True, unique=True),
     Column("reserved_address", String, nullable=True, unique=True),
     Column("restart", String, nullable=False),
+    Column("awaits", String, nullable=False, server_default=""),
     Column("restarts", Integer, nullable=False, server_default="0"),
     Column("lease", Integer, nullable=False, server_default="0"),
     Column("keep_s", Integer, nullable=False, server_default="0"),

@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("machines", sa.Column("awaits", sa.String(), nullable=False, server_default=""))
     for name in ("restarts", "lease", "keep_s"):
         op.add_column("machines", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
@@ -37,5 +38,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in ("kept", "leases"):
         op.drop_table(name)
-    for name in ("keep_s", "lease", "restarts"):
+    for name in ("keep_s", "lease", "restarts", "awaits"):
         op.drop_column("machines", name)
