@@ -100,6 +100,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
     holder = UnboundPorts() if simulated else PortHolder()
     publisher = Publisher(database, drivers, holder, PublishingTable(cluster_id))
     host = Host(settings.node_name, boot_id(), _capacity(settings))
+    tally = Tally()
     converger = Converger(
         database,
         drivers,
@@ -114,6 +115,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
             RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s),
         ),
         hold=lambda _machine: None,
+        tally=tally,
     )
     feed = open_feed(database)
     audit = Audit(database, drivers, host.capacity)
@@ -131,7 +133,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         machines=Machines(database, Placement(drivers, table), publisher, converger, feed, clock, host),
         audit=audit,
         auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
-        tally=Tally(),
+        tally=tally,
         capacity=host.capacity,
         lock=lock,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,7 @@ from garbi.base.clock import Clock
 from garbi.base.crews import Crews
 from garbi.base.errors import DriverUnavailable, GarbiError, TemporaryError
 from garbi.base.failpoints import reach
+from garbi.base.tally import Tally
 from garbi.hyper.converge import Act, Circumstances, Decision, Settle, Step, after_end, next_step
 from garbi.hyper.drivers.protocol import Condition, Driver, ImageFile, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
@@ -62,6 +63,7 @@ class Converger:
         boot_id: str,
         settings: ConvergerSettings,
         hold: Callable[[Machine], str | None],
+        tally: Tally,
     ) -> None:
         self._database = database
         self._drivers = drivers
@@ -71,7 +73,7 @@ class Converger:
         self._hold = hold
         self._crews = Crews(clock.monotonic, settings.workers, self._work)
         self._stops = Stops(clock, settings.stop_deadline_s)
-        self._restarts = Restarts(clock, settings.restarts, self._look_later)
+        self._restarts = Restarts(clock, settings.restarts, self._look_later, tally)
         self._steps = Steps(database, publisher, image_of, clock, self._stops, self._look_later)
         self._retries: dict[str, int] = {}
         self._watched: set[str] = set()
@@ -110,10 +112,6 @@ class Converger:
     def resync(self) -> None:
         """Have every machine compared with what its driver sees, and with what it may do, soon."""
         self._resync.want()
-
-    def restart_counts(self) -> Mapping[str, int]:
-        """How many restarts this agent has begun by itself since it was opened, by the type of machine."""
-        return self._restarts.counts()
 
     def stop(self) -> None:
         """Begin nothing more; what was begun is taken up again at the next start."""

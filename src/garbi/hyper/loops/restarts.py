@@ -6,13 +6,16 @@ The count is in the machine's row. The times are not: a pause that an agent did 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from garbi.base.clock import Clock
+from garbi.base.tally import Tally
 from garbi.hyper.model.machine import Awaits, Machine, State
 from garbi.hyper_api.vocabulary import RESTART_PAUSES_S, RESTARTS_FORGOTTEN_AFTER_S
+
+BEGUN = "machine_restarts"
+"""The name under which restarts are counted, by the type of machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,16 @@ class RestartTimes:
 class Restarts:
     """The pauses and runs under way, in monotonic seconds. `look_later` has a machine looked at after so many seconds."""
 
-    def __init__(self, clock: Clock, times: RestartTimes, look_later: Callable[[Machine, float], None]) -> None:
+    def __init__(
+        self, clock: Clock, times: RestartTimes, look_later: Callable[[Machine, float], None], tally: Tally
+    ) -> None:
         self.times = times
         self._clock = clock
         self._look_later = look_later
         self._lock = threading.Lock()
         self._pauses: dict[str, tuple[int, float]] = {}
         self._runs: dict[str, float] = {}
-        self._begun: Counter[str] = Counter()
+        self._tally = tally
 
     def due(self, machine: Machine) -> bool:
         """Whether the pause before the machine's next restart is over; it begins when it is first asked for."""
@@ -72,13 +77,7 @@ class Restarts:
 
     def count(self, machine: Machine) -> None:
         """Note that a restart of the machine begins."""
-        with self._lock:
-            self._begun[machine.type] += 1
-
-    def counts(self) -> Mapping[str, int]:
-        """How many restarts this agent has begun since it was opened, by the type of machine."""
-        with self._lock:
-            return dict(self._begun)
+        self._tally.count(BEGUN, machine.type)
 
     def forget(self, machine_id: str) -> None:
         """The machine is gone."""
