@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from tests.crash.keeping import DropKept, RemoveKeeping
 from tests.crash.scene import (
     DEAF_IMAGE,
     IMAGE,
@@ -186,5 +187,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "start": MachineOperation(Wish.STOPPED, Wish.RUNNING, _WISH | _STARTED, settings=_IMPATIENT),
     "remove": MachineOperation(Wish.RUNNING, None, _REMOVE),
     "remove-paused": MachineOperation(Wish.PAUSED, None, _REMOVE),
+    "remove-keeping": RemoveKeeping(),
+    "drop-kept": DropKept(),
 }
 """By name. A power-off is the stop of a machine that turns a deaf ear."""

@@ -28,6 +28,8 @@ KILLED: Mapping[str, Mapping[str, str]] = {
         "power-off": "",
         "start": "",
         "remove": "",
+        "remove-keeping": "remove",
+        "drop-kept": "",
     },
 }
 """The operations by driver; where one is named beside it, only what goes beyond that one: virtual machines take their time."""

@@ -17,6 +17,7 @@ from garbi.hyper.agent.agent import Agent, Parts
 from garbi.hyper.agent.audit import Audit
 from garbi.hyper.agent.events import open_feed
 from garbi.hyper.agent.images import Images
+from garbi.hyper.agent.kept import KeptDisks
 from garbi.hyper.agent.machines import Host, Machines
 from garbi.hyper.agent.placement import Placement
 from garbi.hyper.drivers.protocol import DriverContext, ImageFile
@@ -27,6 +28,7 @@ from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.images.share import ImageShare
 from garbi.hyper.loops.auditing import AuditRecord
 from garbi.hyper.loops.converger import Converger, ConvergerSettings
+from garbi.hyper.loops.keeping import Keeping
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.loops.restarts import RestartTimes
 from garbi.hyper.model.capacity import Capacity
@@ -118,6 +120,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         tally=tally,
     )
     feed = open_feed(database)
+    keeping = Keeping(database, drivers, clock)
     audit = Audit(database, drivers, host.capacity)
     record = AuditRecord(database, clock)
     return Parts(
@@ -131,6 +134,8 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         events=feed,
         images=Images(library, table, share, drivers, lambda: meta.used_drivers(database)),
         machines=Machines(database, Placement(drivers, table), publisher, converger, feed, clock, host),
+        kept=KeptDisks(database, keeping),
+        keeping=keeping,
         audit=audit,
         auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
         tally=tally,

@@ -189,6 +189,38 @@ class Image(BaseModel):
     used_at: Moment = Field(description="when a machine was last made from it, or it was added")
 
 
+class KeptDisk(BaseModel):
+    """A disk that outlives its machine; what it holds is read with the daemon's own tools."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_example(
+            {
+                "name": "web.3",
+                "machine_id": "web",
+                "type": "libvirt",
+                "image_sha256": _MACHINE_EXAMPLE["image_sha256"],
+                "epoch": 3,
+                "place": "/var/lib/garbi/hyper/drivers/libvirt/pool/web.3.kept",
+                "size": 4718592,
+                "kept_at": _MACHINE_EXAMPLE["created_at"],
+                "keep_s": 604800,
+                "left_s": 518400,
+            }
+        )
+    )
+
+    name: str
+    machine_id: str = Field(description="the machine whose disk it was")
+    type: str
+    image_sha256: str = Field(description="the content that it lies on, which stays as long; empty where there is none")
+    epoch: int = Field(description="which copy of the machine it was, by its label garbi.epoch")
+    place: str = Field(description="where it is: a file of the host, or a stopped container")
+    size: int = Field(description="bytes of its own")
+    kept_at: Moment
+    keep_s: int = Field(description="seconds that it is kept while the agent runs")
+    left_s: int = Field(description="those that are left")
+
+
 class Driver(BaseModel):
     """What runs one type of machine."""
 

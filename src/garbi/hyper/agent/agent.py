@@ -11,11 +11,13 @@ from garbi.base.token import Secret
 from garbi.hyper.agent.audit import Audit
 from garbi.hyper.agent.events import EventFeed
 from garbi.hyper.agent.images import Images
+from garbi.hyper.agent.kept import KeptDisks
 from garbi.hyper.agent.machines import Machines
 from garbi.hyper.drivers.protocol import DriverInfo
 from garbi.hyper.drivers.registry import DriverRegistry, abilities
 from garbi.hyper.host.report import HostReport, report_host
 from garbi.hyper.loops.converger import Converger
+from garbi.hyper.loops.keeping import Keeping
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.settings import Settings
@@ -49,6 +51,8 @@ class Parts:
     events: EventFeed
     images: Images
     machines: Machines
+    kept: KeptDisks
+    keeping: Keeping
     audit: Audit
     auditing: Auditing
     tally: Tally
@@ -57,7 +61,7 @@ class Parts:
 
 
 class Agent:
-    """The agent of one host. `machines`, `images`, `events` and `drivers` hold the verbs; `close` lets everything run on."""
+    """The agent of one host. Its parts hold the verbs; `close` lets everything run on."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -66,6 +70,7 @@ class Agent:
         self.secret = parts.secret
         self.machines = parts.machines
         self.images = parts.images
+        self.kept = parts.kept
         self.events = parts.events
         self.drivers = parts.drivers
         self.capacity = parts.capacity
@@ -73,6 +78,7 @@ class Agent:
         self.tally = parts.tally
         self._closed = threading.Event()
         parts.converger.start()
+        parts.keeping.start()
         parts.auditing.start()
 
     def list_drivers(self) -> list[DriverStatus]:
@@ -109,9 +115,11 @@ class Agent:
         self._closed.set()
         try:
             self._parts.auditing.stop()
+            self._parts.keeping.stop()
             self._parts.converger.stop()
             self.drivers.close()
             self._parts.converger.join(PATIENCE_S)
+            self._parts.keeping.join(PATIENCE_S)
             self._parts.auditing.join(PATIENCE_S)
             self._parts.publisher.close()
             self._parts.database.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from garbi.base.audit import Violation
 from garbi.base.errors import TemporaryError
+from garbi.hyper.agent.kept import misplaced_disks
 from garbi.hyper.drivers.protocol import Condition, Driver, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.model.capacity import Capacity
@@ -30,7 +31,8 @@ class Audit:
         with self._database.read() as connection:
             rows = machines.search(connection, MachineQuery())
             mem, cpus = machines.reservation(connection)
-        return [*self._overcommitted(mem, cpus), *self._misplaced(rows)]
+        disks = misplaced_disks(self._database, self._drivers)
+        return [*self._overcommitted(mem, cpus), *self._misplaced(rows), *disks]
 
     def _overcommitted(self, mem: int, cpus: int) -> Iterator[Violation]:
         for name, used, limit in (("mem", mem, self._capacity.mem), ("cpus", cpus, self._capacity.cpus)):

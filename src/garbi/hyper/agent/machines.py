@@ -25,12 +25,14 @@ from garbi.hyper.drivers.protocol import ConsoleLog, Driver, Figures, GuestNetwo
 from garbi.hyper.loops.converger import Converger
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
+from garbi.hyper.model.kept import LONGEST_KEEP_S
 from garbi.hyper.model.machine import Machine, MachineSpec, NodeFailurePolicy, State, Wish
 from garbi.hyper.model.query import MachineQuery
 from garbi.hyper.model.validation import check_spec
 from garbi.hyper.store import events, idempotency
 from garbi.hyper.store import machines as table
 from garbi.hyper.store.database import Database
+from garbi.hyper_api.validation import check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +113,16 @@ class Machines:
         self._converger.wake(machine)
         return machine
 
-    def remove(self, machine_id: str) -> Machine:
-        """Wish a machine away, whatever it is doing. Raises NotFound when it is gone."""
+    def remove(self, machine_id: str, keep_s: int = 0) -> Machine:
+        """Wish a machine away, whatever it is doing; with `keep_s` its disk is kept for so many seconds after it.
+
+        What was asked last counts. Raises NotFound when it is gone, InvalidField.
+        """
+        check_number("keep_s", keep_s, LONGEST_KEEP_S, least=0)
         with self._database.write() as transaction:
             machine = self._get(transaction.connection, machine_id)
-            if machine.wish is not Wish.REMOVED or machine.settled:
-                machine = table.save_wish(transaction, machine, Wish.REMOVED, self._clock.now())
+            if machine.wish is not Wish.REMOVED or machine.settled or machine.keep_s != keep_s:
+                machine = table.save_wish(transaction, machine, Wish.REMOVED, self._clock.now(), keep_s=keep_s)
         reach("machine.wish.recorded")
         self._converger.wake(machine)
         return machine

@@ -49,7 +49,12 @@ class HyperCompleter(ShellCompleter):
             return [each for each in self._ids() if each not in before]
         if name == "list":
             return [f"state={each}" for each in STATES] if current.startswith("state=") else FILTERS
-        of_place = {"images rm": self._images, "images build": lambda: ["tiny"], "add": self._images}
+        of_place = {
+            "images rm": self._images,
+            "kept rm": self._kept,
+            "images build": lambda: ["tiny"],
+            "add": self._images,
+        }
         return of_place[name]() if name in of_place and (name != "add" or len(before) == 1) else ()
 
     def _drivers(self) -> list[str]:
@@ -57,6 +62,9 @@ class HyperCompleter(ShellCompleter):
 
     def _images(self) -> list[str]:
         return self.ask("images", lambda: [each["name"] for each in self._client.images.list()])
+
+    def _kept(self) -> list[str]:
+        return self.ask("kept", lambda: [each["name"] for each in self._client.kept.list()])
 
     def _ids(self) -> list[str]:
         return self.ask("ids", lambda: [each["id"] for each in self._client.machines.list()])

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from garbi import __version__
 from garbi.hyper.agent import Agent
-from garbi.hyper.rest import drivers, events, host, images, machines
+from garbi.hyper.rest import drivers, events, host, images, kept, machines
 from garbi.hyper.rest.metrics import new_registry
 from garbi.hyper.rest.openapi import DESCRIPTION
 from garbi.hyper.rest.state import ServerState
@@ -50,7 +50,7 @@ def assemble() -> FastAPI:
         separate_input_output_schemas=False,
         lifespan=_lifespan,
     )
-    for resource in (drivers, machines, images, host, events, metrics, page):
+    for resource in (drivers, machines, images, kept, host, events, metrics, page):
         app.include_router(resource.router)
     problems.install(app)
     app.openapi = describer(app)  # type: ignore[method-assign]

@@ -26,6 +26,7 @@ from garbi.base.errors import (
     UnknownType,
     UnsupportedMedia,
 )
+from garbi.hyper.model.kept import LONGEST_KEEP_S
 from garbi.hyper.model.machine import (
     Machine,
     MachineSpec,
@@ -44,6 +45,8 @@ from garbi.web.problems import documented
 
 LOG_DEFAULT = 2**16
 LOG_MAX = 2**20
+
+KeepSeconds = Annotated[int, Query(ge=0, le=LONGEST_KEEP_S, description="how long its disk outlives it, in seconds")]
 
 router = APIRouter(tags=["machines"])
 no_query = [Depends(takes())]
@@ -108,16 +111,19 @@ def wish_machine(
     "/hyper/machines/{id}",
     status_code=204,
     response_class=Response,
-    dependencies=no_query,
+    dependencies=[Depends(takes("keep_s"))],
     responses={
         202: {"description": "It is being removed", "model": schemas.Machine},
-        **documented(UnknownFilter, NotFound, Conflict),
+        **documented(UnknownFilter, NotFound, Conflict, InvalidField),
     },
 )
-def remove_machine(id: str, server: Server, patience: Waiting) -> Response:
-    """Remove a machine and all that belongs to it, whatever it is doing: 204 when it is gone, 202 while it is going."""
+def remove_machine(id: str, server: Server, patience: Waiting, keep_s: KeepSeconds = 0) -> Response:
+    """Remove a machine and all that belongs to it, whatever it is doing: 204 when it is gone, 202 while it is going.
+
+    With `keep_s`, its disk is kept for so many seconds, as `/hyper/kept` lists it.
+    """
     gone = Response(status_code=204)
-    machine = server.settled(server.agent.machines.remove(id), patience, gone)
+    machine = server.settled(server.agent.machines.remove(id, keep_s), patience, gone)
     if machine is None:
         return gone
     headers = {name: value for name, value in gone.headers.items() if name == "preference-applied"}
