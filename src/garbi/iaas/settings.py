@@ -43,6 +43,10 @@ class Settings:
     provision_parallel: int = setting(4, "nodes added, drained or removed at the same time")
     max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")
     max_virtual_bytes: int = setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
+    power_command: str = setting(
+        "", "absolute path of the program that switches hosts off, run as PROGRAM off|status NODE HOST; empty: none"
+    )
+    power_limit_s: float = setting(60.0, "seconds within which a host that is switched off must be off")
     image_share: str = setting(
         "", "where nodes mount the image directory from: nfs://server/export/path; empty: nowhere"
     )
@@ -63,6 +67,11 @@ class Settings:
     @property
     def database_url(self) -> str:
         """Where the database is."""
+        if self.power_command and not Path(self.power_command).is_absolute():
+            what = "the absolute path of a program"
+            raise InvalidField(
+                "power_command", f"power_command {self.power_command!r} is not allowed: it takes {what}", what
+            )
         return self.database or f"sqlite:///{self.data_dir / DATABASE}"
 
     @property

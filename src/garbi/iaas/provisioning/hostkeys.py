@@ -15,7 +15,7 @@ from pathlib import Path
 from garbi.iaas.model.node import Ssh
 from garbi.iaas.provisioning.target import FINGERPRINT, Target
 
-SCAN_TIMEOUT_S = 10
+SCAN_TIMEOUT_S, RECALL_TIMEOUT_S = 10, 2
 USERS_OWN = (Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
 _LOCK = threading.Lock()
 
@@ -53,6 +53,21 @@ class HostKeys:
                 self._keep(name, known)
         return "".join(f"{name} {key}\n" for key in known)
 
+    def recall(self, target: Target) -> str:
+        """The lines of known hosts of a host that was admitted before; asks nobody but for a key that only its fingerprint tells.
+
+        Raises HostKeyRefused, HostSilent.
+        """
+        name = _name(target)
+        known = _find(self._file, name)
+        if not known and target.ssh.host_key is not None:
+            known = [_given(target, target.ssh.host_key, RECALL_TIMEOUT_S)]
+        if not known:
+            known = [line for file in USERS_OWN for line in _find(file.expanduser(), name)]
+        if not known:
+            raise HostKeyRefused("the key of the host is not known to this controller")
+        return "".join(f"{name} {key}\n" for key in known)
+
     def _refuse(self, target: Target) -> list[str]:
         shown = [fingerprint(key) for key in scan(target)]
         raise HostKeyRefused(
@@ -73,13 +88,13 @@ class HostKeys:
         Path(beside).rename(self._file)
 
 
-def scan(target: Target) -> list[str]:
+def scan(target: Target, timeout_s: int = SCAN_TIMEOUT_S) -> list[str]:
     """The keys that the host shows, as "type base64", the shortest first; raises HostSilent."""
-    command = ["ssh-keyscan", "-T", str(SCAN_TIMEOUT_S), "-p", str(target.ssh.port), "--", target.host]
+    command = ["ssh-keyscan", "-T", str(timeout_s), "-p", str(target.ssh.port), "--", target.host]
     try:
-        result = subprocess.run(command, capture_output=True, timeout=SCAN_TIMEOUT_S * 3, check=False)
+        result = subprocess.run(command, capture_output=True, timeout=timeout_s * 3, check=False)
     except subprocess.TimeoutExpired:
-        raise HostSilent(f"no SSH server answered at port {target.ssh.port} within {SCAN_TIMEOUT_S * 3} s") from None
+        raise HostSilent(f"no SSH server answered at port {target.ssh.port} within {timeout_s * 3} s") from None
     lines = result.stdout[:65536].decode("ascii", "replace").splitlines()
     keys = [parts[1:] for line in lines if not line.startswith("#") and len(parts := line.split(" ")) == 3]
     found = sorted({" ".join(key) for key in keys if _is_key(key[1])}, key=len)
@@ -95,10 +110,10 @@ def fingerprint(key: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def _given(target: Target, given: str) -> str:
+def _given(target: Target, given: str, timeout_s: int = SCAN_TIMEOUT_S) -> str:
     if not FINGERPRINT.match(given):
         return " ".join(given.split(" ")[:2])
-    shown = scan(target)
+    shown = scan(target, timeout_s)
     for key in shown:
         if fingerprint(key) == given:
             return key

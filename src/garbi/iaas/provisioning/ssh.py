@@ -12,9 +12,7 @@ from garbi.iaas.provisioning.sandbox import INSIDE
 from garbi.iaas.provisioning.target import Target
 
 KNOWN_HOSTS, KEY, SCRIPT = "known_hosts", "key", "examine.sh"
-CONNECT_TIMEOUT_S, ALIVE_INTERVAL_S, ALIVE_TIMES = 15, 5, 6
-"""A host that dies is missed after half a minute."""
-
+CONNECT_TIMEOUT_S = 15
 ARCHITECTURES = ("x86_64", "aarch64")
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13", "noble": "3.12", "plucky": "3.13", "questing": "3.13"}
 """The Python that a release brings, for a host where none is installed yet."""
@@ -38,6 +36,19 @@ fi
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection waits for a host: to let us in, and `alive_times` times for a sign of life."""
+
+    connect_s: int = CONNECT_TIMEOUT_S
+    alive_interval_s: int = 5
+    alive_times: int = 6
+
+
+USUAL = Patience()
+"""A host that dies is missed after half a minute."""
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """What a host says of itself, as far as it can be believed: every field is one of a few words."""
 
@@ -52,7 +63,7 @@ class UnfitHost(Exception):
     """A host that cannot become a node, and why."""
 
 
-def options(target: Target) -> list[str]:
+def options(target: Target, patience: Patience = USUAL) -> list[str]:
     """The options of ssh: our own known hosts and never another key, nothing forwarded, no configuration of a user."""
     settings = {
         "BatchMode": "yes",
@@ -61,9 +72,9 @@ def options(target: Target) -> list[str]:
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
         "CheckHostIP": "no",
-        "ConnectTimeout": str(CONNECT_TIMEOUT_S),
-        "ServerAliveInterval": str(ALIVE_INTERVAL_S),
-        "ServerAliveCountMax": str(ALIVE_TIMES),
+        "ConnectTimeout": str(patience.connect_s),
+        "ServerAliveInterval": str(patience.alive_interval_s),
+        "ServerAliveCountMax": str(patience.alive_times),
         "ForwardAgent": "no",
         "ForwardX11": "no",
         "ClearAllForwardings": "yes",
@@ -85,8 +96,13 @@ def keys_of_user(target: Target) -> list[Path]:
 
 def examine_command(target: Target) -> list[str]:
     """The command that runs EXAMINE, which is its input, on the host."""
+    return command(target, "sh")
+
+
+def command(target: Target, remote: str, patience: Patience = USUAL) -> list[str]:
+    """The command that has the host's shell run `remote`, with our input as its input."""
     place = ["-p", str(target.ssh.port), "-l", target.ssh.user]
-    return ["ssh", *options(target), "-T", *place, "--", target.host, "sh"]
+    return ["ssh", *options(target, patience), "-T", *place, "--", target.host, remote]
 
 
 def read_answer(output: str) -> Host:

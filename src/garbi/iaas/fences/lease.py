@@ -1,0 +1,285 @@
+"""The leases of nodes: renewed at each check, and what follows when a node falls silent whose lease ends by itself.
+
+What a node agreed to is written down before it is relied on, and struck out before anything else is asked of it, so that a
+controller that takes over knows of a silent node what the one before it knew.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from garbi.base.clock import Clock
+from garbi.base.errors import FenceFailed, GarbiError, NotFound, ServerUnreachable, StaleOrder
+from garbi.base.failpoints import reach
+from garbi.hyper_api.client import HyperClient
+from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.model.node import Node
+from garbi.iaas.monitor.lease import SURE, Fresh, Ledger, answered, asked, doubt, may_arm, quorum, renewed
+from garbi.iaas.store import meta
+from garbi.iaas.store.database import Database
+
+LOOK_S = 1.0
+"""Pause between two looks at whether a lease has ended."""
+
+PATIENCE_S = 60.0
+"""How long beyond its end a proof is waited for, while the other nodes are heard again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """In whose name leases are given. Seconds: `ttl_s` is how long one lasts, `margin_s` how long a host may take to stop what
+    runs under it. `witness_key` is what nodes ask each other with."""
+
+    controller_id: str
+    holder: str
+    term: int
+    witness_key: str = field(repr=False)
+    ttl_s: float = 45.0
+    margin_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a node said to a check.
+
+    `refused` tells that its lease has ended and that renewing it does not help: it takes a new number. `last_event` is the number
+    of its newest event. `load1` and `mem_used` (MiB) are what is in use of the host.
+    """
+
+    cluster_id: str
+    boot_id: str
+    last_event: int
+    active: bool
+    refused: bool
+    load1: float
+    mem_used: int
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of one node. `seen` is the last moment that it told, and in which boot."""
+
+    address: str
+    ledger: Ledger
+    recorded: bool
+    seen: tuple[str, float] | None = None
+    begun: bool = False
+    silent: bool = True
+    guarded: bool = False
+    peers_heard: int = 0
+
+
+class LeaseBook:
+    """The leases of all nodes of one controller, for as long as it leads."""
+
+    def __init__(self, database: Database, clock: Clock, office: Office) -> None:
+        self._database = database
+        self._clock = clock
+        self._office = office
+        self._began = clock.since_boot()
+        self._lock = threading.Lock()
+        self._accounts: dict[str, _Account] = {}
+        self._fresh: dict[str, Fresh] = {}
+
+    def check(self, node: Node, client: HyperClient, addresses: Collection[str]) -> Answer:
+        """Ask a node how it is, and renew its lease; `addresses` are those of all nodes that are watched, this one included.
+
+        One node is checked by one thread at a time. Raises what the request meets; StaleOrder when the node obeys a later
+        controller, or knows of a later lease.
+        """
+        account = self._account(node)
+        try:
+            if account.silent or account.seen is None:
+                self._greet(node, account, client)
+            return self._renew(node, account, client, frozenset(addresses) - {node.address})
+        except StaleOrder:
+            raise
+        except GarbiError:
+            account.silent = True
+            raise
+
+    def forget(self, name: str) -> None:
+        """Know nothing more of a node."""
+        with self._lock:
+            self._accounts.pop(name, None)
+
+    def armed(self, name: str) -> bool:
+        """Whether the lease of a node is known to end by itself."""
+        with self._lock:
+            account = self._accounts.get(name)
+            return account is not None and account.ledger.armed
+
+    def doubt(self, name: str) -> str | None:
+        """Why it is not proven that a silent node has stopped what runs under its lease; None when it is."""
+        now = self._clock.since_boot()
+        ttl_s, margin_s = self._office.ttl_s, self._office.margin_s
+        with self._lock:
+            account = self._accounts.get(name)
+            if account is None:
+                return "nothing was heard of it by this controller"
+            found = quorum(account.ledger.peers, self._fresh, now, ttl_s / 2)
+            return doubt(account.ledger, found, self._began, ttl_s, margin_s)
+
+    def silence(self, name: str) -> float:
+        """For how many seconds a node has said nothing, as far as this controller knows."""
+        with self._lock:
+            account = self._accounts.get(name)
+            heard_at = self._began if account is None else account.ledger.heard_at
+        return self._clock.since_boot() - heard_at
+
+    # Helpers in the order in which they are called
+
+    def _account(self, node: Node) -> _Account:
+        with self._lock:
+            account = self._accounts.get(node.name)
+        if account is None:
+            with self._database.read() as connection:
+                peers = _peers_of(meta.get(connection, _key(node.name)), node)
+            ledger = Ledger(self._began)
+            if peers is not None:
+                ledger = Ledger(self._began, True, peers, SURE)
+            account = _Account(node.address, ledger, peers is not None)
+            with self._lock:
+                account = self._accounts.setdefault(node.name, account)
+        account.address = node.address
+        return account
+
+    def _greet(self, node: Node, account: _Account, client: HyperClient) -> None:
+        """Ask for the node's own time: a node that was silent is asked for nothing else, for fear of not hearing the answer."""
+        mine = [each for each in client.leases.list() if each.get("controller") == self._office.controller_id]
+        if not mine:
+            account.seen = None
+            return
+        moment = _moment(mine[0])
+        account.seen = (str(mine[0].get("boot_id")), moment) if moment is not None else None
+        self._heard(account, account.ledger.armed)
+
+    def _heard(self, account: _Account, armed: bool) -> None:
+        with self._lock:
+            account.silent = False
+            account.ledger = answered(account.ledger, self._clock.since_boot(), armed)
+
+    def _renew(self, node: Node, account: _Account, client: HyperClient, peers: frozenset[str]) -> Answer:
+        arm = may_arm(len(peers) + 1, account.guarded, account.peers_heard)
+        self._ask(node, account, arm, peers)
+        seen = account.seen
+        sent = self._clock.since_boot()
+        document = client.leases.renew(self._office.controller_id, self._body(node, account, peers, arm))
+        try:
+            return self._take(node, account, document, seen, sent)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerUnreachable(f"what answers there is not a hyper of this version: {error!r}") from error
+
+    def _ask(self, node: Node, account: _Account, arm: bool, peers: frozenset[str]) -> None:
+        ledger = asked(account.ledger, arm, peers)
+        if account.begun and ledger is account.ledger:
+            return
+        if account.recorded:
+            with self._database.write() as transaction:
+                meta.put(transaction, _key(node.name), "")
+            account.recorded = False
+            reach("lease.record.struck")
+        with self._lock:
+            account.begun = True
+            account.ledger = Ledger(ledger.heard_at, arm, peers)
+
+    def _body(self, node: Node, account: _Account, peers: frozenset[str], arm: bool) -> dict[str, Any]:
+        seen = account.seen
+        return {
+            "term": self._office.term,
+            "holder": self._office.holder,
+            "number": node.lease,
+            "ttl_s": self._office.ttl_s,
+            "seen": None if seen is None else {"boot_id": seen[0], "moment": seen[1]},
+            "arm": arm,
+            "peers": sorted(peers),
+            "witness_key": self._office.witness_key,
+        }
+
+    def _take(
+        self, node: Node, account: _Account, document: Mapping[str, Any], seen: tuple[str, float] | None, sent: float
+    ) -> Answer:
+        boot_id, moment, armed = str(document["boot_id"]), float(document["moment"]), document["armed"] is True
+        active = document["active"] is True
+        answer = Answer(
+            cluster_id=str(document["cluster_id"]),
+            boot_id=boot_id,
+            last_event=int(document["last_event"]),
+            active=active,
+            refused=not active and seen is not None and seen[0] == boot_id,
+            load1=float(document["load1"]),
+            mem_used=int(document["mem_used"]),
+        )
+        if node.cluster_id and answer.cluster_id != node.cluster_id:
+            return answer  # a stranger's word about its lease is worth nothing
+        account.seen = (boot_id, moment)
+        account.guarded, account.peers_heard = document["guarded"] is True, int(document["peers_heard"])
+        self._heard(account, armed)
+        now = self._clock.since_boot()
+        with self._lock:
+            before = self._fresh.get(account.address)
+            self._fresh[account.address] = renewed(
+                before, now, Fresh(now, sent, boot_id, moment), self._office.ttl_s / 2
+            )
+        if account.ledger.armed and not account.recorded:
+            self._record(node, account)
+        return answer
+
+    def _record(self, node: Node, account: _Account) -> None:
+        record = json.dumps({"cluster_id": node.cluster_id, "peers": sorted(account.ledger.peers)})
+        with self._database.write() as transaction:
+            meta.put(transaction, _key(node.name), record)
+        account.recorded = True
+        reach("lease.record.written")
+
+
+class LeaseFence:
+    """The proof that needs nothing of the host: its lease has ended, and with it what runs under it."""
+
+    name = "lease"
+
+    def __init__(self, book: LeaseBook, clock: Clock) -> None:
+        self._book = book
+        self._clock = clock
+
+    def applies_to(self, node: Node) -> str | None:
+        """Whether the node agreed that its lease ends by itself."""
+        if self._book.armed(node.name):
+            return None
+        return "its lease does not end by itself (that takes three nodes, and a watchdog on the host)"
+
+    def prove(self, node: Node, cancelled: threading.Event) -> Proof:
+        """Wait until the lease has ended for certain. Raises FenceFailed when that is not to be expected."""
+        deadline: float | None = None
+        while True:
+            left = self._book.doubt(node.name)
+            if left is None:
+                words = f"nobody renewed its lease for {self._book.silence(node.name):.0f} s, and it ends by itself"
+                return Proof(self.name, Scope.RECREATABLE, words)
+            now = self._clock.monotonic()
+            if deadline is None:
+                deadline = now + PATIENCE_S + self._book.longest_s
+            if cancelled.is_set() or now >= deadline or not self._book.armed(node.name):
+                raise FenceFailed(left)
+            cancelled.wait(LOOK_S)
+
+
+def _key(name: str) -> str:
+    return f"lease:{name}"
+
+
+def _peers_of(record: str | None, node: Node) -> frozenset[str] | None:
+    """Whom a node was told to ask when it agreed that its lease ends by itself; None when it did not, or was another's."""
+    if not record:
+        return None
+    values = json.loads(record)
+    return frozenset(values["peers"]) if values["cluster_id"] == node.cluster_id else None
+
+
+def _moment(document: Mapping[str, Any]) -> float | None:
+    moment = document.get("moment")
+    return float(moment) if isinstance(moment, int | float) and document.get("boot_id") else None
