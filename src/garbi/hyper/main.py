@@ -26,6 +26,9 @@ from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
 from garbi.hyper.host.exposure import exposed_daemons
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.images.share import ImageShare
+from garbi.hyper.leases.asking import ask_witnesses
+from garbi.hyper.leases.inquiry import Ask
+from garbi.hyper.leases.leases import Leases
 from garbi.hyper.loops.auditing import AuditRecord
 from garbi.hyper.loops.converger import Converger, ConvergerSettings
 from garbi.hyper.loops.keeping import Keeping
@@ -50,17 +53,20 @@ SIMULATED = "fake"
 """The driver of simulated agents."""
 
 
-def open_agent(settings: Settings, clock: Clock | None = None, simulated: bool = False) -> Agent:
+def open_agent(
+    settings: Settings, clock: Clock | None = None, simulated: bool = False, *, ask: Ask = ask_witnesses
+) -> Agent:
     """Open the data directory, adopt what runs, and begin to work.
 
     A `simulated` agent pretends to have a host to itself: its machines are fake, and no port of this host is taken for them.
+    `ask` asks other nodes about a controller.
     Raises DataDirLocked when another agent has it, NoSpace, or FinalError when the directory cannot be used.
     """
     clock = clock or SystemClock()
     _make_data_dir(settings.data_dir)
     lock = DataDirLock(settings.data_dir)
     try:
-        return Agent(_build(settings, clock, lock, simulated))
+        return Agent(_build(settings, clock, lock, simulated, ask))
     except BaseException:
         lock.release()
         raise
@@ -79,7 +85,7 @@ def _make_data_dir(path: Path) -> None:
         ) from error
 
 
-def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool) -> Parts:
+def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool, ask: Ask) -> Parts:
     secret = open_secret(settings.data_dir)
     database_path = settings.data_dir / DATABASE
     migrate(database_path)
@@ -102,6 +108,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
     holder = UnboundPorts() if simulated else PortHolder()
     publisher = Publisher(database, drivers, holder, PublishingTable(cluster_id))
     host = Host(settings.node_name, boot_id(), _capacity(settings))
+    leases = Leases(database, settings.data_dir, clock, host.boot_id, ask)
     tally = Tally()
     converger = Converger(
         database,
@@ -116,9 +123,10 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
             settings.resync_period_s,
             RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s),
         ),
-        hold=lambda _machine: None,
+        hold=leases.hold,
         tally=tally,
     )
+    leases.on_change(converger.resync)
     feed = open_feed(database)
     keeping = Keeping(database, drivers, clock)
     audit = Audit(database, drivers, host.capacity)
@@ -136,6 +144,7 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool)
         machines=Machines(database, Placement(drivers, table), publisher, converger, feed, clock, host),
         kept=KeptDisks(database, keeping),
         keeping=keeping,
+        leases=leases,
         audit=audit,
         auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
         tally=tally,

@@ -9,13 +9,14 @@ from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
 from garbi.base.tally import Tally
 from garbi.base.token import Secret
 from garbi.hyper.agent.audit import Audit
-from garbi.hyper.agent.events import EventFeed
+from garbi.hyper.agent.events import EventFeed, NewestEvent
 from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.kept import KeptDisks
 from garbi.hyper.agent.machines import Machines
 from garbi.hyper.drivers.protocol import DriverInfo
 from garbi.hyper.drivers.registry import DriverRegistry, abilities
 from garbi.hyper.host.report import HostReport, report_host
+from garbi.hyper.leases.leases import Leases
 from garbi.hyper.loops.converger import Converger
 from garbi.hyper.loops.keeping import Keeping
 from garbi.hyper.loops.publisher import Publisher
@@ -53,6 +54,7 @@ class Parts:
     machines: Machines
     kept: KeptDisks
     keeping: Keeping
+    leases: Leases
     audit: Audit
     auditing: Auditing
     tally: Tally
@@ -71,12 +73,15 @@ class Agent:
         self.machines = parts.machines
         self.images = parts.images
         self.kept = parts.kept
+        self.leases = parts.leases
         self.events = parts.events
         self.drivers = parts.drivers
         self.capacity = parts.capacity
         self.auditing = parts.auditing
         self.tally = parts.tally
+        self._newest = NewestEvent(parts.events)
         self._closed = threading.Event()
+        parts.leases.start()
         parts.converger.start()
         parts.keeping.start()
         parts.auditing.start()
@@ -97,6 +102,11 @@ class Agent:
         """What this host has, and what of it is in use."""
         return report_host(self.settings.data_dir)
 
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event, without a look into the database."""
+        return self._newest.seq
+
     def audit(self) -> list[Violation]:
         """The invariants that do not hold; none on a healthy host. What is in motion gets a second to come to rest."""
         return confirmed(self._parts.audit.run, CONFIRM_S)
@@ -114,6 +124,7 @@ class Agent:
             return
         self._closed.set()
         try:
+            self._parts.leases.stop()
             self._parts.auditing.stop()
             self._parts.keeping.stop()
             self._parts.converger.stop()

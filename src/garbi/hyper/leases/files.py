@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ class LeaseFiles:
 
     def write(self, lease: Lease) -> None:
         """Write a renewed lease, for the watchdog to see; raises NoSpace, FinalError."""
-        self._replace(self._path(lease.controller, _LEASE), json.dumps(asdict(lease)).encode(), durable=False)
+        self._replace(self._path(lease.controller, _LEASE), _encode(lease), durable=False)
 
     def fenced(self, controller: str) -> int:
         """The number up to which the leases of a controller have ended for good; 0 when none has."""
@@ -113,6 +112,11 @@ class LeaseFiles:
                 os.fsync(file)
         finally:
             os.close(file)
+
+
+def _encode(lease: Lease) -> bytes:
+    """Not by `asdict`, which would copy each peer: this is written every few seconds."""
+    return json.dumps({name: getattr(lease, name) for name in Lease.__slots__}).encode()
 
 
 def _sync_directory(path: Path) -> None:

@@ -21,7 +21,7 @@ from garbi.base.failpoints import reach
 from garbi.hyper.leases.files import LeaseFiles, Sign
 from garbi.hyper.leases.heartbeat import beats
 from garbi.hyper.leases.inquiry import Ask, Inquiry
-from garbi.hyper.leases.record import Lease, Renewal, check, refuse_stale, renew
+from garbi.hyper.leases.record import Lease, Renewal, check, check_peers, refuse_stale, renew
 from garbi.hyper.leases.verdict import ACTIVE, NOTHING_SAID, WORDS, Verdict, judge
 from garbi.hyper.model.machine import Machine, NodeFailurePolicy
 from garbi.hyper.store import leases as table
@@ -58,6 +58,7 @@ class Leases:
         self._clock = clock
         self._boot_id = boot_id
         self._ask = ask
+        self._began = clock.since_boot()
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._leases: dict[str, Lease] = {}  # written by renewals alone; what has ended is beside it
@@ -89,7 +90,10 @@ class Leases:
 
     def renew(self, renewal: Renewal) -> LeaseStatus:
         """Renew a lease, or begin it; raises InvalidField, StaleOrder when a later one was heard, NoSpace."""
-        renewal = check(renewal)
+        known = self._leases.get(renewal.controller)
+        if known is None or known.peers != renewal.peers:
+            renewal = check_peers(renewal)
+        check(renewal)
         with self._lock:
             known = self._present(renewal.controller)
             refuse_stale(known, renewal)
@@ -149,11 +153,11 @@ class Leases:
         return lease is not None and lease.witness_key != "" and hmac.compare_digest(lease.witness_key.encode(), key)
 
     def age_s(self, controller: str) -> float | None:
-        """Seconds since a controller was last heard, or since the boot if it was not since; None for an unknown one."""
+        """Seconds since a controller was last heard, or that it was certainly not; None for an unknown one."""
         lease = self._leases.get(controller)
         if lease is None:
             return None
-        heard_at = lease.renewed if lease.boot_id == self._boot_id and lease.renewed is not None else 0.0
+        heard_at = lease.renewed if lease.boot_id == self._boot_id and lease.renewed is not None else self._began
         return max(self._clock.since_boot() - heard_at, 0.0)
 
     def guarded(self) -> bool:

@@ -68,14 +68,18 @@ class Lease:
         return len(self.peers) + 1
 
 
-def check(renewal: Renewal) -> Renewal:
-    """The renewal, if it can be understood; raises InvalidField, which names the field."""
+def check(renewal: Renewal) -> None:
+    """Raise InvalidField, which names the field, when a renewal cannot be understood."""
     if not CONTROLLER_FORM.match(renewal.controller):
         raise _invalid("controller", "the id of a controller: 32 digits of lower-case hexadecimal")
     if not _HOLDER_FORM.match(renewal.holder):
         raise _invalid("holder", "1 to 32 digits of lower-case hexadecimal")
     if not _KEY_FORM.match(renewal.witness_key):
         raise _invalid("witness_key", "16 to 256 letters, digits or characters of ._~+/-")
+
+
+def check_peers(renewal: Renewal) -> Renewal:
+    """The renewal with each peer once; raises InvalidField for one that is no address."""
     for index, peer in enumerate(renewal.peers):
         found = _PEER_FORM.match(peer)
         if found is None or not 1 <= int(found[1]) <= 65535:

@@ -10,13 +10,13 @@ from fastapi import FastAPI
 
 from garbi import __version__
 from garbi.hyper.agent import Agent
-from garbi.hyper.rest import drivers, events, host, images, kept, machines
+from garbi.hyper.rest import drivers, events, host, images, kept, leases, machines
+from garbi.hyper.rest.leases import LeaseAuthenticator
 from garbi.hyper.rest.metrics import new_registry
 from garbi.hyper.rest.openapi import DESCRIPTION
 from garbi.hyper.rest.state import ServerState
 from garbi.web import metrics, page, problems
 from garbi.web.gate import Gate
-from garbi.web.identity import Authenticator
 from garbi.web.openapi import describer
 from garbi.web.places import MAX_THREADS
 from garbi.web.request_metrics import RequestMetrics
@@ -32,7 +32,7 @@ def create_app(agent: Agent, host_names: Iterable[str] = (), keep_alive_s: float
     app.state.server = ServerState(agent, keep_alive_s)
     app.state.metrics = new_registry(agent)
     # The last added is the outermost: every answer is counted, and nothing unexpected gets out.
-    app.add_middleware(Gate, streamed=_is_content, identify=Authenticator(agent.secret), host_names=host_names)
+    app.add_middleware(Gate, streamed=_is_content, identify=LeaseAuthenticator(agent), host_names=host_names)
     app.add_middleware(problems.LastResort)
     app.add_middleware(RequestMetrics, service="hyper", registry=app.state.metrics)
     return app
@@ -50,7 +50,7 @@ def assemble() -> FastAPI:
         separate_input_output_schemas=False,
         lifespan=_lifespan,
     )
-    for resource in (drivers, machines, images, kept, host, events, metrics, page):
+    for resource in (drivers, machines, images, kept, leases, host, events, metrics, page):
         app.include_router(resource.router)
     problems.install(app)
     app.openapi = describer(app)  # type: ignore[method-assign]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request, Response
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.model.machine import Machine
 from garbi.web.places import Places
 from garbi.web.preferences import Patience
+
+RENEWALS = 4
+"""Threads for renewals of leases alone, which no other request may hold up."""
 
 
 class ServerState(Places):
@@ -18,6 +22,7 @@ class ServerState(Places):
     def __init__(self, agent: Agent, keep_alive_s: float) -> None:
         super().__init__(keep_alive_s)
         self.agent = agent
+        self.renewals = CapacityLimiter(RENEWALS)
 
     def settled(self, machine: Machine, patience: Patience, response: Response) -> Machine | None:
         """The machine once it settled, or as it is when patience or the places to wait end; None when it is gone."""
