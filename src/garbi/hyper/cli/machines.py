@@ -137,13 +137,16 @@ def resume(context: click.Context, ids: tuple[str, ...], no_wait: bool) -> None:
 @click.command()
 @ids_argument
 @no_wait_option
+@click.option("--keep-s", type=click.IntRange(0), default=0, help="Keep their disks for so many seconds.")
 @click.pass_context
-def rm(context: click.Context, ids: tuple[str, ...], no_wait: bool) -> None:
+def rm(context: click.Context, ids: tuple[str, ...], no_wait: bool, keep_s: int) -> None:
     """Remove machines and all that belongs to them, whatever they do."""
     client = connect(context)
 
     def remove(id: str) -> None:
-        machine = settle(client.machines.get, not no_wait, lambda wait_s: client.machines.remove(id, wait_s))
+        machine = settle(
+            client.machines.get, not no_wait, lambda wait_s: client.machines.remove(id, wait_s, keep_s=keep_s)
+        )
         say(f"{id} is {'removed' if machine is None else 'being removed'}" if on_terminal() else id)
         if machine is not None and not no_wait:
             raise Conflict(f"{id} is still being removed: {machine['reason'] or 'it goes on'}")
