@@ -181,6 +181,12 @@ class DataDirLocked(Conflict):
     code, title = "data-dir-locked", "Data directory in use"
 
 
+class NotLeading(FinalError):
+    """Another controller of the same cloud can do it: the one that leads."""
+
+    code, status, title = "not-leading", 421, "This controller follows"
+
+
 class ContentTooLarge(FinalError):
     code, status, title = "content-too-large", 413, "Content too large"
 

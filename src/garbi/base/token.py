@@ -50,12 +50,18 @@ def open_secret(data_dir: Path) -> Secret:
         secret = new_secret()
     except OSError as error:
         raise FinalError(f"the token file {path} cannot be read: {error.strerror}; {_anew(path)}") from error
+    keep_secret(data_dir, secret)
+    return secret
+
+
+def keep_secret(data_dir: Path, secret: Secret) -> None:
+    """Put a token in place of the one of a directory; raises FinalError, NoSpace."""
+    path = data_dir / TOKEN_FILE
     try:
         _write(path, secret)
     except OSError as error:
         kind = NoSpace if error.errno == errno.ENOSPC else FinalError
         raise kind(f"the token file {path} cannot be made: {error.strerror}") from error
-    return secret
 
 
 def read_secret(path: Path) -> Secret:

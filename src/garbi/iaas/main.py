@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets as random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from garbi.base.errors import FinalError, NoSpace, UnknownImage
 from garbi.base.failpoints import reach
 from garbi.base.http import Transport
 from garbi.base.tally import Tally
-from garbi.base.token import open_secret
+from garbi.base.token import Secret, keep_secret, open_secret
 from garbi.content.uploads import ContentLimits
 from garbi.iaas.controller import Controller
 from garbi.iaas.controller.audit import Audit
@@ -26,31 +27,38 @@ from garbi.iaas.controller.operations import Operations
 from garbi.iaas.controller.placement import Placement
 from garbi.iaas.fences.protocol import Fence
 from garbi.iaas.imagestore import Distribution, ImageStore
+from garbi.iaas.leadership import Leadership, Mandate, Office
 from garbi.iaas.loops.auditing import AuditRecord
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.runner import OperationRunner
 from garbi.iaas.loops.watchers import Watchers
 from garbi.iaas.loops.watching import Watching
+from garbi.iaas.loops.work import Loop, Loops, Work
+from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.image import Image
 from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationKind
 from garbi.iaas.nodes import NodeClients
 from garbi.iaas.settings import Settings
-from garbi.iaas.store import meta, secrets
+from garbi.iaas.store import events, meta, secrets
 from garbi.iaas.store.database import Database
 from garbi.iaas.store.images import ImageTable
 from garbi.iaas.store.migrate import migrate
 from garbi.iaas.workflows.add_node import AddNode
 from garbi.iaas.workflows.drain import Drain
-from garbi.iaas.workflows.feed import open_feed
+from garbi.iaas.workflows.feed import EventFeed, open_feed
 from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.remove_node import RemoveNode
 from garbi.iaas.workflows.steps import Workflow
 from garbi.storage.ballast import Ballast
-from garbi.storage.lock import DataDirLock
+from garbi.storage.engine import LEADERS, is_sqlite, path_of
+from garbi.storage.lock import LOCK_FILE, FileLock
+from garbi.storage.notices import Notices
+from garbi.storage.session_lock import SessionLock
 
-IMAGES = "images"
+WHO = "controller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +90,18 @@ def open_controller(
     """
     around = Surroundings(clock or SystemClock(), transports, fences, holder or random.token_hex(16))
     _make_data_dir(settings.data_dir)
-    lock = DataDirLock(settings.data_dir)
-    try:
-        return Controller(_build(settings, around, lock))
-    except BaseException:
-        lock.release()
-        raise
+    with ExitStack() as locks:
+        _lock(settings, locks)
+        return Controller(_build(settings, around, locks.pop_all()))
+
+
+def _lock(settings: Settings, locks: ExitStack) -> None:
+    """Keep others from the directory, and from an SQLite file elsewhere: it is for one controller."""
+    locks.callback(FileLock(settings.data_dir / LOCK_FILE, settings.data_dir, WHO).release)
+    if is_sqlite(settings.database_url):
+        path = path_of(settings.database_url).resolve()
+        if path.parent != settings.data_dir.resolve():
+            locks.callback(FileLock(path.with_name(path.name + ".lock"), path, WHO).release)
 
 
 def _make_data_dir(path: Path) -> None:
@@ -103,60 +117,125 @@ def _make_data_dir(path: Path) -> None:
         ) from error
 
 
-def _build(settings: Settings, around: Surroundings, lock: DataDirLock) -> Parts:
-    clock = around.clock
-    migrate(settings.database_url)
-    database = Database(settings.database_url, settings.data_dir)
-    reach("controller.open.migrated")
-    cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, random.token_hex(16))
-    secret = open_secret(settings.data_dir)
-    reach("controller.open.named")
-    table = ImageTable(database, clock)
-    limits = ContentLimits(settings.max_image_bytes, settings.max_virtual_bytes)
-    store = ImageStore(settings.data_dir / IMAGES, table, limits, clock)
-    store.sweep()
-    reach("controller.open.swept")
-    feed = open_feed(database)
-    clients = NodeClients(lambda name: _secret_of(database, name), settings.workers + 4, around.transports)
-    records = Records(database, clock)
-    converger = Converger(
-        cluster_id,
-        records,
-        clients,
-        Distribution(store, settings),
-        lambda machine: _image_of(table, machine),
-        clock,
-        settings.workers,
-    )
-    watching = Watching(
-        cluster_id, database, clients, converger, records, clock, settings.check_period_s, settings.unreachable_after_s
-    )
-    watchers = Watchers(watching)
-    placement = Placement(database, settings, clock=clock)
-    hosts = Hosts(settings, database, clients, feed, clock, watchers.watch, watchers.unwatch)
-    tally = Tally()
-    audit = Audit(cluster_id, database, clients)
-    record = AuditRecord(database, clock)
-    runner = OperationRunner(database, _workflows(hosts, placement, converger), clock, settings.provision_parallel)
-    return Parts(
-        settings=settings,
-        cluster_id=cluster_id,
-        secret=secret,
-        database=database,
-        clients=clients,
-        converger=converger,
-        watchers=watchers,
-        runner=runner,
-        events=feed,
-        nodes=Nodes(database, runner, watchers, converger, clock),
-        images=Images(store, database),
-        machines=Machines(database, placement, converger, clients, feed, clock, tally),
-        operations=Operations(database, feed, clock),
-        audit=audit,
-        auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
-        tally=tally,
-        lock=lock,
-    )
+def _build(settings: Settings, around: Surroundings, locks: ExitStack) -> Parts:
+    with locks:  # given back when anything fails
+        clock = around.clock
+        migrate(settings.database_url)
+        database = Database(settings.database_url, settings.data_dir)
+        locks.callback(database.close)
+        reach("controller.open.migrated")
+        cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, random.token_hex(16))
+        secret = _open_secret(settings, database)
+        reach("controller.open.named")
+        feed = open_feed(database)
+        clients = _clients(settings, around, database)
+        feed.subscribe(lambda event: _forget_stranger(clients, event))
+        leadership = _open_leadership(settings, around, database, cluster_id)
+        table = ImageTable(database.under(leadership.check), clock)
+        limits = ContentLimits(settings.max_image_bytes, settings.max_virtual_bytes)
+        store = ImageStore(settings.image_directory, table, limits, clock)
+        placement = Placement(database, settings, clock=clock)
+        tally = Tally()
+        audit = Audit(cluster_id, database, clients)
+        record = AuditRecord(database.under(leadership.check), clock)
+        auditing = Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s)
+        work = Work(database, _Maker(settings, around, database, feed, store, table, (auditing,)), clock)
+        return Parts(
+            settings=settings,
+            cluster_id=cluster_id,
+            secret=secret,
+            database=database,
+            clients=clients,
+            leadership=leadership,
+            notices=_open_notices(settings, around, database, feed, work),
+            work=work,
+            events=feed,
+            nodes=Nodes(database, work, clock),
+            images=Images(store, database, leadership.require),
+            machines=Machines(database, placement, work, clients, feed, clock, tally),
+            operations=Operations(database, feed, clock),
+            audit=audit,
+            auditing=auditing,
+            tally=tally,
+            locks=locks.pop_all(),
+        )
+
+
+def _open_secret(settings: Settings, database: Database) -> Secret:
+    """The token of this controller; on PostgreSQL that of all of them, so that a client may ask any."""
+    own = open_secret(settings.data_dir)
+    if is_sqlite(settings.database_url):
+        return own
+    common = Secret(meta.get_or_set(database, meta.TOKEN, own))
+    if common != own:
+        keep_secret(settings.data_dir, common)
+    return common
+
+
+def _clients(
+    settings: Settings, around: Surroundings, database: Database, mandate: Mandate | None = None
+) -> NodeClients:
+    kept = settings.workers + 4
+    return NodeClients(lambda name: _secret_of(database, name), kept, around.transports, mandate)
+
+
+def _forget_stranger(clients: NodeClients, event: Event) -> None:
+    """Who has the name of a node from now on may have another secret."""
+    if event.subject is Subject.NODE and (event.state == NodeState.ADDING or event.kind == events.Kind.REMOVED):
+        clients.forget(event.id)
+
+
+def _open_leadership(settings: Settings, around: Surroundings, database: Database, cluster_id: str) -> Leadership:
+    url = settings.database_url
+    lock = None if is_sqlite(url) else SessionLock(url, LEADERS, around.clock)
+    return Leadership(database, Office(cluster_id, around.holder), around.clock, lock)
+
+
+def _open_notices(
+    settings: Settings, around: Surroundings, database: Database, feed: EventFeed, work: Work
+) -> Notices[Event] | None:
+    """What carries events to and from other controllers; there are none on SQLite."""
+    if is_sqlite(settings.database_url):
+        return None
+    return Notices(database, feed, random.token_hex(8), work.hear, around.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes the loops of a mandate; whatever they write, they write only while it lasts."""
+
+    settings: Settings
+    around: Surroundings
+    database: Database
+    feed: EventFeed
+    store: ImageStore
+    table: ImageTable
+    others: tuple[Loop, ...]
+
+    def __call__(self, mandate: Mandate) -> Loops:
+        settings, clock = self.settings, self.around.clock
+        self.store.sweep()
+        reach("controller.open.swept")
+        database = self.database.under(mandate.check)
+        clients = _clients(settings, self.around, database, mandate)
+        records = Records(database, clock)
+        converger = Converger(
+            mandate.controller_id,
+            records,
+            clients,
+            Distribution(self.store, settings),
+            lambda machine: _image_of(self.table, machine),
+            clock,
+            settings.workers,
+        )
+        periods = settings.check_period_s, settings.unreachable_after_s
+        watching = Watching(mandate.controller_id, database, clients, converger, records, clock, *periods)
+        watchers = Watchers(watching)
+        hosts = Hosts(settings, database, clients, self.feed, clock, watchers.watch, watchers.unwatch)
+        placement = Placement(database, settings, clock=clock)
+        workflows = _workflows(hosts, placement, converger)
+        runner = OperationRunner(database, workflows, clock, settings.provision_parallel)
+        return Loops(clients, converger, watchers, runner, self.others)
 
 
 def _workflows(hosts: Hosts, placement: Placement, converger: Converger) -> dict[OperationKind, Workflow]:

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from garbi.base.errors import GarbiError, NodeUnreachable, ServerUnreachable
 from garbi.base.http import Answer, HttpTransport, Request, Transport
+from garbi.hyper_api.assignment import Assignment
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.model.node import Node
 
@@ -46,10 +48,21 @@ class _Line:
     client: HyperClient
 
 
+class Authority(Protocol):
+    """In whose name orders are given."""
+
+    def assignment(self, node: Node, epoch: int = 0) -> Assignment:
+        """What an order to a node carries, about a machine of that `epoch`; raises StaleWrite when none may be given."""
+
+    def overtaken(self) -> None:
+        """A node obeys another by now."""
+
+
 class NodeClients:
     """The clients of all nodes, made when they are first asked for. `secret_of` finds a node's secret by its name.
 
     `transports` makes what carries requests to a URL, in place of HTTP; where it has a `close`, that is called at the end.
+    Orders are given in the name of `authority`; without one, nodes are asked only.
     """
 
     def __init__(
@@ -57,10 +70,12 @@ class NodeClients:
         secret_of: Callable[[str], str | None],
         kept: int = 12,
         transports: Callable[[str], Transport] | None = None,
+        authority: Authority | None = None,
     ) -> None:
         self._secret_of = secret_of
         self._kept = kept
         self._transports = transports
+        self._authority = authority
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
         self._streams: dict[int, tuple[Transport, str]] = {}
@@ -74,6 +89,15 @@ class NodeClients:
         """A client that waits for each answer of a node no longer than `limit_s` seconds."""
         line = self._line(node)
         return HyperClient(_url(node), _Hasty(line.transport, limit_s), line.token)
+
+    def assignment(self, node: Node, epoch: int = 0) -> Assignment | None:
+        """What an order to a node carries, about a machine of that `epoch`; raises StaleWrite when none may be given."""
+        return None if self._authority is None else self._authority.assignment(node, epoch)
+
+    def overtaken(self) -> None:
+        """To be called when a node refused an order with StaleOrder, because it obeys another controller by now."""
+        if self._authority is not None:
+            self._authority.overtaken()
 
     @contextmanager
     def listening(self, node: Node) -> Iterator[HyperClient]:

@@ -16,6 +16,7 @@ from garbi.iaas.model.node import Overcommit
 
 PREFIX = "GARBI_IAAS_"
 DATABASE = "iaas.db"
+IMAGES = "images"
 IMAGE_USES = ("in-place", "copy")
 
 
@@ -38,15 +39,18 @@ class Settings:
     strategy: str = setting("spread", "what decides among the nodes that fit: spread, pack or load")
     check_period_s: float = setting(5.0, "seconds between two looks at a node")
     unreachable_after_s: float = setting(15.0, "seconds of silence after which a node is unreachable")
+    image_dir: str = setting(
+        "", "directory of the images, one for all controllers of a database; empty: images in data_dir"
+    )
     audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
-    workers: int = setting(8, "machines of one node worked on at the same time")
-    provision_parallel: int = setting(4, "nodes added, drained or removed at the same time")
-    max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")
-    max_virtual_bytes: int = setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
     power_command: str = setting(
         "", "absolute path of the program that switches hosts off, run as PROGRAM off|status NODE HOST; empty: none"
     )
     power_limit_s: float = setting(60.0, "seconds within which a host that is switched off must be off")
+    workers: int = setting(8, "machines of one node worked on at the same time")
+    provision_parallel: int = setting(4, "nodes added, drained or removed at the same time")
+    max_image_bytes: int = setting(64 * 2**30, "largest image that is taken in, in bytes")
+    max_virtual_bytes: int = setting(2 * 2**40, "largest disk that an image may unfold to, in bytes")
     image_share: str = setting(
         "", "where nodes mount the image directory from: nfs://server/export/path; empty: nowhere"
     )
@@ -63,16 +67,21 @@ class Settings:
             if value not in allowed:
                 words = ", ".join(allowed)
                 raise InvalidField(name, f"{name} {value!r} is not allowed: it takes {words}", list(allowed))
-
-    @property
-    def database_url(self) -> str:
-        """Where the database is."""
         if self.power_command and not Path(self.power_command).is_absolute():
             what = "the absolute path of a program"
             raise InvalidField(
                 "power_command", f"power_command {self.power_command!r} is not allowed: it takes {what}", what
             )
+
+    @property
+    def database_url(self) -> str:
+        """Where the database is."""
         return self.database or f"sqlite:///{self.data_dir / DATABASE}"
+
+    @property
+    def image_directory(self) -> Path:
+        """Where the images are."""
+        return Path(self.image_dir) if self.image_dir else self.data_dir / IMAGES
 
     @property
     def overcommit(self) -> Overcommit:

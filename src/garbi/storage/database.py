@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, RootTransaction
 
@@ -26,6 +27,16 @@ class Transaction(Generic[E]):
     events: list[E] = field(default_factory=list)
 
 
+class Herald(Protocol[E]):
+    """Tells other services on the same database what this one writes."""
+
+    def announce(self, transaction: Transaction[E]) -> None:
+        """Say it, in the transaction that writes it."""
+
+    def abandon(self, events: list[E]) -> None:
+        """Nobody here was told of these after all: the transaction failed, or its end is not known."""
+
+
 class Database(Generic[E]):
     """A database whose commits survive a power cut: an SQLite file (a path), or what a URL says.
 
@@ -37,6 +48,18 @@ class Database(Generic[E]):
         self._ballast = Ballast(kept_dir or path_of(self.url).parent)
         self._engine = make_engine(self.url, BUSY_TIMEOUT_S)
         self._listeners: list[Callable[[list[E]], None]] = []
+        self._heralds: list[Herald[E]] = []
+        self._condition: Callable[[Transaction[E]], None] = lambda _transaction: None
+
+    def under(self, condition: Callable[[Transaction[E]], None]) -> Self:
+        """The same database, for one who may write while `condition` holds only: each write asks it first, and it may raise."""
+        bound = copy.copy(self)
+        bound._condition = condition
+        return bound
+
+    def heralded_by(self, herald: Herald[E]) -> None:
+        """Let `herald` say in each transaction what it writes."""
+        self._heralds.append(herald)
 
     def on_commit(self, listener: Callable[[list[E]], None]) -> None:
         """Call `listener` with the events of every write, after its commit, in the writing thread."""
@@ -56,9 +79,19 @@ class Database(Generic[E]):
         DatabaseUnavailable when the server does not answer: only then it may have been written all the same.
         """
         self.balance()
-        with converted_errors(), self._engine.connect() as connection, _begun(connection):
-            transaction: Transaction[E] = Transaction(connection)
-            yield transaction
+        announced = False
+        try:
+            with converted_errors(), self._engine.connect() as connection, _begun(connection):
+                transaction: Transaction[E] = Transaction(connection)
+                self._condition(transaction)
+                yield transaction
+                for herald in self._heralds if transaction.events else ():
+                    announced = True
+                    herald.announce(transaction)
+        except BaseException:
+            for herald in self._heralds if announced else ():
+                herald.abandon(transaction.events)
+            raise
         if transaction.events:
             for listener in self._listeners:
                 listener(transaction.events)

@@ -14,6 +14,9 @@ BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 WRITERS = 721464
 """The advisory lock that a writer of PostgreSQL holds until its transaction has ended."""
+LEADERS = 721465
+"""The advisory lock that the leader of several services keeps."""
+
 KINDS = ("sqlite", "postgresql")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -34,12 +34,12 @@ class EventFeed(Generic[E]):
     def __init__(self, database: Database[E], rows: EventRows[E], subject_of: Callable[[E], str]) -> None:
         self._database = database
         self._rows = rows
-        self._subject_of = subject_of
+        self.subject_of = subject_of
         self._lock = threading.Lock()
         self._subscribers: dict[int, Callable[[E], None]] = {}
         self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
         self._next_key = 0
-        database.on_commit(self._publish)
+        database.on_commit(self.publish)
 
     def since(self, seq: int, limit: int) -> list[E]:
         """At most `limit` events after the one numbered `seq`, the oldest first."""
@@ -85,12 +85,18 @@ class EventFeed(Generic[E]):
         for flag in flags:
             flag.set()
 
-    def _publish(self, written: list[E]) -> None:
+    def wake(self, subject_ids: Collection[str]) -> None:
+        """Have those look again who wait for one of these."""
         with self._lock:
-            subscribers = list(self._subscribers.values())
-            flags = [flag for event in written for flag in self._waiting.get(self._subject_of(event), ())]
+            flags = [flag for subject_id in subject_ids for flag in self._waiting.get(subject_id, ())]
         for flag in flags:
             flag.set()
+
+    def publish(self, written: list[E]) -> None:
+        """Tell everybody of events that were written: here, which happens by itself, or by another service."""
+        with self._lock:
+            subscribers = list(self._subscribers.values())
+        self.wake([self.subject_of(event) for event in written])
         for event in written:
             for subscriber in subscribers:
                 subscriber(event)

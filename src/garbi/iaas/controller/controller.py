@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
@@ -12,18 +13,17 @@ from garbi.iaas.controller.images import Images
 from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
 from garbi.iaas.controller.operations import Operations
-from garbi.iaas.loops.converger import Converger
-from garbi.iaas.loops.runner import OperationRunner
-from garbi.iaas.loops.watchers import Watchers
+from garbi.iaas.leadership import Leadership
+from garbi.iaas.loops.work import Work
+from garbi.iaas.model.event import Event
 from garbi.iaas.nodes import NodeClients
 from garbi.iaas.settings import Settings
-from garbi.iaas.store import machines
 from garbi.iaas.store.database import Database
 from garbi.iaas.workflows.feed import EventFeed
-from garbi.storage.lock import DataDirLock
+from garbi.storage.notices import Notices
 
 PATIENCE_S = 10.0
-"""How long closing waits for steps under way; one that takes longer is taken again at the next start."""
+"""How long closing waits for what hangs on the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Parts:
     secret: str
     database: Database
     clients: NodeClients
-    converger: Converger
-    watchers: Watchers
-    runner: OperationRunner
+    leadership: Leadership
+    notices: Notices[Event] | None
+    work: Work
     events: EventFeed
     nodes: Nodes
     images: Images
@@ -46,7 +46,7 @@ class Parts:
     audit: Audit
     auditing: Auditing
     tally: Tally
-    lock: DataDirLock
+    locks: ExitStack
 
 
 class Controller:
@@ -64,8 +64,15 @@ class Controller:
         self.operations = parts.operations
         self.auditing = parts.auditing
         self.tally = parts.tally
+        self.leadership = parts.leadership
         self._closed = threading.Event()
-        self._start()
+        try:
+            if parts.notices is not None:
+                parts.notices.start()
+            parts.leadership.start(parts.work.begin, parts.work.end)
+        except BaseException:
+            self.close()
+            raise
 
     def audit(self) -> list[Violation]:
         """The invariants that do not hold; none in a healthy cloud. What is in motion gets a second to come to rest."""
@@ -84,23 +91,12 @@ class Controller:
             return
         self._closed.set()
         parts = self._parts
-        try:
-            for part in (parts.auditing, parts.runner, parts.watchers, parts.converger):
-                part.stop()
+        with parts.locks:  # given back, and the database closed, however the rest goes
+            parts.work.close()
+            if parts.notices is not None:
+                parts.notices.stop()
             parts.clients.close()
             parts.events.let_go()
-            for part in (parts.auditing, parts.runner, parts.watchers, parts.converger):
-                part.join(PATIENCE_S)
-            parts.database.close()
-        finally:
-            parts.lock.release()
-
-    def _start(self) -> None:
-        """Take up what was begun: machines that are not yet as they are wished, operations, the watch over the nodes."""
-        with self._parts.database.read() as connection:
-            unsettled = [machine for machine in machines.search(connection) if not machine.settled]
-        for machine in unsettled:
-            self._parts.converger.wake(machine)
-        self._parts.watchers.start()
-        self._parts.runner.start()
-        self._parts.auditing.start()
+            parts.leadership.stop(PATIENCE_S)
+            if parts.notices is not None:
+                parts.notices.join(PATIENCE_S)

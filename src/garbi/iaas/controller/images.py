@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from garbi.base.errors import InvalidField
@@ -17,14 +17,16 @@ SIZES = ("size", "virtual_size")
 
 
 class Images:
-    """The verbs of images."""
+    """The verbs of images. The leader alone writes to the image directory: `require_lead` raises NotLeading elsewhere."""
 
-    def __init__(self, store: ImageStore, database: Database) -> None:
+    def __init__(self, store: ImageStore, database: Database, require_lead: Callable[[str], None]) -> None:
         self._store = store
         self._database = database
+        self._require_lead = require_lead
 
     def register(self, name: str, type: ImageType) -> Image:
-        """Make a name whose content will follow; raises InvalidField, AlreadyExists, NoSpace."""
+        """Make a name whose content will follow; raises InvalidField, AlreadyExists, NoSpace, NotLeading."""
+        self._require_lead("taking in an image")
         self._database.require_room()
         return self._store.register(name, type)
 
@@ -40,8 +42,9 @@ class Images:
         """Take in content from `offset` on; when it is `complete` it is inspected and, if it is good, active.
 
         `sha256` and `size` (bytes) are what the whole content must have, if given. Raises NotFound, OffsetMismatch, Busy,
-        AlreadyExists, ImageRejected, DigestMismatch, ContentTooLarge, NoSpace.
+        AlreadyExists, ImageRejected, DigestMismatch, ContentTooLarge, NoSpace, NotLeading.
         """
+        self._require_lead("taking in an image")
         return self._store.receive(name, offset, chunks, sha256, complete, size)
 
     def offset(self, name: str) -> int:
@@ -70,5 +73,6 @@ class Images:
         return [*islice(found, limit)]
 
     def remove(self, name: str) -> None:
-        """Delete an image; raises NotFound, ImageInUse, which names machines."""
+        """Delete an image; raises NotFound, ImageInUse, which names machines, and NotLeading."""
+        self._require_lead("removing an image")
         self._store.remove(name)

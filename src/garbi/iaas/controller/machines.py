@@ -25,7 +25,7 @@ from garbi.base.tally import Tally
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.controller.placement import Placement
-from garbi.iaas.loops.converger import Converger
+from garbi.iaas.loops.work import Work
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
@@ -51,7 +51,7 @@ class Machines:
         self,
         database: Database,
         placement: Placement,
-        converger: Converger,
+        work: Work,
         clients: NodeClients,
         feed: EventFeed,
         clock: Clock,
@@ -59,7 +59,7 @@ class Machines:
     ) -> None:
         self._database = database
         self._placement = placement
-        self._converger = converger
+        self._work = work
         self._clients = clients
         self._feed = feed
         self._clock = clock
@@ -77,7 +77,7 @@ class Machines:
             self._count_refusal(error)
             raise
         reach("machine.add.recorded")
-        self._converger.wake(machine)
+        self._work.wake(machine)
         return machine
 
     def explain(self, spec: MachineSpec) -> Explanation:
@@ -97,7 +97,7 @@ class Machines:
             _check_wish(machine, wish, node)
             machine = self._save_wish(transaction, machine, wish, OperationKind.MACHINE_WISH)
         reach("machine.wish.recorded")
-        self._converger.wake(machine)
+        self._work.wake(machine)
         return machine
 
     def remove(self, machine_id: str) -> Machine:
@@ -107,7 +107,7 @@ class Machines:
             if machine.wish is not Wish.REMOVED or machine.settled:
                 machine = self._save_wish(transaction, machine, Wish.REMOVED, OperationKind.MACHINE_REMOVE)
         reach("machine.wish.recorded")
-        self._converger.wake(machine)
+        self._work.wake(machine)
         return machine
 
     def withdraw(self, machine_id: str) -> GarbiError | None:

@@ -17,9 +17,7 @@ from garbi.base.failpoints import reach
 from garbi.base.filters import check_filters, shown
 from garbi.base.problem import to_problem
 from garbi.base.token import FORM, TOKEN_FILE, new_secret, read_secret
-from garbi.iaas.loops.converger import Converger
-from garbi.iaas.loops.runner import OperationRunner
-from garbi.iaas.loops.watchers import Watchers
+from garbi.iaas.loops.work import Work
 from garbi.iaas.model.node import Amounts, Load, Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.model.query import NODE_FILTERS
@@ -37,18 +35,9 @@ OUT_OF_REACH = (NodeState.UNAVAILABLE, NodeState.FAILED)
 class Nodes:
     """The verbs of nodes. What takes time is an operation: it has begun when a verb returns, and the node names it."""
 
-    def __init__(
-        self,
-        database: Database,
-        runner: OperationRunner,
-        watchers: Watchers,
-        converger: Converger,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, database: Database, work: Work, clock: Clock) -> None:
         self._database = database
-        self._runner = runner
-        self._watchers = watchers
-        self._converger = converger
+        self._work = work
         self._clock = clock
 
     def add(self, spec: NodeSpec, token: str | None = None) -> Node:
@@ -70,7 +59,7 @@ class Nodes:
             secrets.put(transaction, spec.name, secret)
             node = self._begin(transaction, node, OperationKind.NODE_ADD)
         reach("node.add.recorded")
-        self._runner.wake(node.name)
+        self._work.wake_operations(node.name)
         return node
 
     def get(self, name: str) -> Node:
@@ -122,8 +111,8 @@ class Nodes:
             node = self._begin(transaction, _find(transaction.connection, name), OperationKind.NODE_REMOVE)
         reach("node.remove.recorded")
         if interrupted is not None:
-            self._runner.cancel(interrupted)
-        self._runner.wake(name)
+            self._work.cancel(interrupted)
+        self._work.wake_operations(name)
         return node
 
     def drain(self, name: str) -> Node:
@@ -139,7 +128,7 @@ class Nodes:
                 raise Conflict(f"node {name} is {node.state}: only a ready node can be drained", state=node.state)
             node = self._begin(transaction, _find(transaction.connection, name), OperationKind.NODE_DRAIN)
         reach("node.drain.recorded")
-        self._runner.wake(name)
+        self._work.wake_operations(name)
         return self._fresh(node)
 
     def undrain(self, name: str) -> Node:
@@ -157,7 +146,7 @@ class Nodes:
             interrupted, node = node.operation, _find(transaction.connection, name)
         reach("node.undrain.recorded")
         if interrupted is not None:
-            self._runner.cancel(interrupted)
+            self._work.cancel(interrupted)
         return self._fresh(node)
 
     def confirm_dead(self, name: str) -> Node:
@@ -237,7 +226,7 @@ class Nodes:
 
     def _fresh(self, node: Node) -> Node:
         """The node with the moment at which it was last heard, which is not written down each time."""
-        report = self._watchers.report_of(node.name)
+        report = self._work.report_of(node.name)
         if report is None or report.seen_at is None or (node.seen_at is not None and node.seen_at > report.seen_at):
             return node
         return replace(node, seen_at=report.seen_at)

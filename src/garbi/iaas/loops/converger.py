@@ -21,6 +21,7 @@ from garbi.base.errors import (
     GarbiError,
     NotFound,
     ServerUnreachable,
+    StaleOrder,
     TemporaryError,
     Unauthenticated,
     UnknownImage,
@@ -29,6 +30,7 @@ from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.converge import Absent, Act, Gone, Mirror, Seen, Silent, Step, next_step, nothing_sent
+from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.holding import Hands
 from garbi.iaas.loops.looking import check_identity, look_at, read
 from garbi.iaas.loops.records import Records
@@ -91,6 +93,9 @@ class Converger:
         self._closing = threading.Event()
         self.hands = Hands()
 
+    def start(self) -> None:
+        """Nothing: the crew of a node comes when there is work."""
+
     def wake(self, machine: Machine) -> None:
         """Have a machine looked at now."""
         if machine.node is not None:
@@ -121,6 +126,8 @@ class Converger:
             return
         try:
             self._converge(node_name, machine_id)
+        except Superseded:
+            pass  # who leads now takes it up
         except Exception:  # a worker has to survive what it cannot foresee
             if not self._closing.is_set():
                 log.exception("step failed", extra={"machine": machine_id, "node": node_name})
@@ -156,6 +163,8 @@ class Converger:
                     image_name = self._distribute(machine, node, decision)
                 else:
                     known = self._act(before, machine, node, decision, image_name)
+            except Superseded:
+                raise
             except GarbiError as error:
                 self._fall_short(before, machine, step, error)
                 return
@@ -288,6 +297,9 @@ class Converger:
 
     def _may_pass(self, machine: Machine, step: Step, error: GarbiError) -> bool:
         """Whether the same step may succeed later. A node that goes on putting off a new machine has refused it."""
+        if isinstance(error, StaleOrder):
+            self._clients.overtaken()
+            return True  # else the next look says why: the machine was moved, or its node has yet to hear who leads
         if isinstance(error, ServerUnreachable | Unauthenticated):
             return True
         if step is Step.CREATE and isinstance(error, UnknownImage) and machine.image_sha256:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from garbi.base.clock import Clock
 from garbi.base.crews import Crews
 from garbi.base.errors import GarbiError
 from garbi.base.failpoints import reach
 from garbi.base.problem import to_problem
+from garbi.iaas.leadership import Superseded
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.store import operations
 from garbi.iaas.store.database import Database
@@ -43,6 +44,11 @@ class OperationRunner:
         self._cancelled: dict[str, threading.Event] = {}
         self._closing = threading.Event()
 
+    @property
+    def kinds(self) -> Collection[OperationKind]:
+        """The kinds of operations that it runs."""
+        return self._workflows.keys()
+
     def start(self) -> None:
         """Take up what had begun."""
         for operation in self._waiting():
@@ -55,6 +61,12 @@ class OperationRunner:
     def cancel(self, operation_id: str) -> None:
         """Have an operation end early; it fails, if it can, at the place where it is."""
         self._flag(operation_id).set()
+
+    def cancel_older(self, operation: Operation) -> None:
+        """Have those end early that were under way when `operation` took the place of the one that its target was in."""
+        for other in self._waiting():
+            if other.target == operation.target and other.created_at < operation.created_at:
+                self.cancel(other.id)
 
     def stop(self) -> None:
         """Begin nothing more, and leave what has begun for the next start."""
@@ -85,6 +97,8 @@ class OperationRunner:
             for operation in self._waiting():
                 if operation.target == node and not self._closing.is_set():
                     self._run(operation)
+        except Superseded:
+            return  # who leads now takes it up
         except Exception:  # a thread has to survive what it cannot foresee
             if not self._closing.is_set():
                 log.exception("operation failed", extra={"node": node})
@@ -100,6 +114,8 @@ class OperationRunner:
                 steps[number - 1].do(self._reporter(operation, steps, number), flag)
                 reach(f"operation.{operation.kind}.{number}.done")
             self._conclude(operation, workflow, len(steps))
+        except Superseded:
+            raise
         except GarbiError as error:
             self._fail(operation, workflow, error)
         except Exception as error:

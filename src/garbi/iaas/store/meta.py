@@ -8,6 +8,9 @@ from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.store.schema import meta
 
 CLUSTER_ID = "cluster_id"
+TERM = "term"
+LEADER = "leader"
+TOKEN = "token"  # noqa: S105 - the name of the key, not what is under it
 VIOLATIONS = "violations"
 
 

@@ -1,0 +1,156 @@
+"""Carries events between services on one PostgreSQL database (LISTEN, NOTIFY), so that each hears all of them, once, at once.
+
+A notice says who wrote, and up to which number: the events themselves are read from their table, where none is missed. Writers
+come one after the other (see `engine`), so notices come in the order of the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import text
+
+from garbi.base.clock import Clock
+from garbi.base.errors import GarbiError
+from garbi.storage.database import Database, Transaction
+from garbi.storage.feed import EventFeed
+from garbi.storage.session import Interrupted, Session, Wake
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "garbi_events"
+LARGEST = 7000
+"""Bytes that a notice may have (PostgreSQL allows 8000)."""
+
+PAGE = 500
+ANSWER_S = 10.0
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+"""Between two attempts to listen."""
+
+SETTINGS = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "3", "tcp_keepalives_count": "3"}
+
+
+class Numbered(Protocol):
+    """An event with a number that grows; 0 for one that passes by and is not kept."""
+
+    @property
+    def seq(self) -> int: ...
+
+
+E = TypeVar("E", bound=Numbered)
+
+
+class Notices(Generic[E]):
+    """Says what this service writes, as `sender`, and tells `feed` and `hear` what others write; `hear` must not raise."""
+
+    def __init__(
+        self, database: Database[E], feed: EventFeed[E], sender: str, hear: Callable[[list[E]], None], clock: Clock
+    ) -> None:
+        self._database = database
+        self._feed = feed
+        self._sender = sender
+        self._hear = hear
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._own: set[int] = set()
+        self._seq = 0
+        self._wake = Wake()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._listen_forever, name="notices", daemon=True)
+
+    def start(self) -> None:
+        """Begin with the events after the newest; raises DatabaseUnavailable."""
+        self._seq = self._feed.last_seq()
+        self._database.heralded_by(self)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._stopped.set()
+        self._wake()
+
+    def join(self, patience_s: float) -> None:
+        """Wait for the thread, at most `patience_s` seconds."""
+        if self._thread.is_alive():
+            self._thread.join(patience_s)
+
+    def announce(self, transaction: Transaction[E]) -> None:
+        """Have the server tell the others when the transaction is committed."""
+        numbers = [event.seq for event in transaction.events if event.seq]
+        with self._lock:
+            self._own.update(numbers)
+        notice: dict[str, Any] = {"from": self._sender, "seq": max(numbers, default=0)}
+        passing = {self._feed.subject_of(event) for event in transaction.events if not event.seq}
+        payload = json.dumps(notice | ({"passing": sorted(passing)} if passing else {}))
+        if len(payload) > LARGEST:
+            payload = json.dumps(notice | {"passing": None})
+        say = text("SELECT pg_notify(:channel, :payload)")
+        transaction.connection.execute(say, {"channel": CHANNEL, "payload": payload})
+
+    def abandon(self, events: list[E]) -> None:
+        """If they were written all the same, they are told as those of others are."""
+        with self._lock:
+            self._own.difference_update(event.seq for event in events)
+
+    # Helpers in the order in which they are called
+
+    def _listen_forever(self) -> None:
+        pause = SHORTEST_PAUSE_S
+        while not self._stopped.is_set():
+            session: Session | None = None
+            try:
+                session = Session(self._database.url, SETTINGS, self._wake, self._clock)
+                session.ask(f"LISTEN {CHANNEL}", ANSWER_S)
+                self._catch_up()
+                self._feed.let_go()  # what passed by meanwhile is known to nobody
+                pause = SHORTEST_PAUSE_S
+                while not self._stopped.is_set():
+                    self._take([json.loads(note) for note in session.notes()])
+            except Interrupted:
+                pass
+            except GarbiError as error:
+                log.warning("what other controllers write is not heard", extra={"detail": error.detail})
+            except Exception:  # the thread has to survive what it cannot foresee
+                log.exception("what other controllers write is not heard")
+            finally:
+                if session is not None:
+                    session.close()
+            self._stopped.wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    def _take(self, notices: list[dict[str, Any]]) -> None:
+        for notice in notices:
+            number = int(notice["seq"])
+            if notice["from"] == self._sender and self._is_own(number):
+                self._pass(number)
+                continue
+            if number > self._seq:
+                self._catch_up()
+            passing = notice.get("passing", ())
+            if passing is None:
+                self._feed.let_go()
+            elif notice["from"] != self._sender:
+                self._feed.wake(passing)
+
+    def _is_own(self, number: int) -> bool:
+        with self._lock:
+            return number == 0 or number <= self._seq or number in self._own
+
+    def _pass(self, number: int) -> None:
+        with self._lock:
+            self._seq = max(self._seq, number)
+            self._own = {each for each in self._own if each > self._seq}
+
+    def _catch_up(self) -> None:
+        """Read on after the last number, and tell of what was not told by who wrote it here."""
+        while page := self._feed.since(self._seq, PAGE):
+            with self._lock:
+                foreign = [event for event in page if event.seq not in self._own]
+            self._pass(page[-1].seq)
+            if foreign:
+                self._feed.publish(foreign)
+                self._hear(foreign)
