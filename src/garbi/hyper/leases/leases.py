@@ -36,9 +36,10 @@ PACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """A lease, and what follows from it now. `moment` is the clock's, `age_s` the time since the last renewal."""
+    """A lease, and what follows from it now. `moment` is now, in boot `boot_id`; `age_s` the time since a renewal."""
 
     lease: Lease
+    boot_id: str
     moment: float
     active: bool
     guarded: bool
@@ -227,6 +228,7 @@ class Leases:
         known_here = lease.boot_id == self._boot_id
         return LeaseStatus(
             lease=lease,
+            boot_id=self._boot_id,
             moment=now,
             active=self._judge(lease) in ACTIVE,
             guarded=beats(self._data_dir, self._boot_id, now),

@@ -103,19 +103,22 @@ def renew(known: Lease | None, renewal: Renewal, boot_id: str, now: float, guard
     """The lease after a renewal that is not stale.
 
     A message that comes late, or twice, has seen no later moment than one before it: it shows that the controller lives, and
-    neither extends the lease nor changes what a later one said.
+    neither extends the lease nor changes what a later one said. One that has seen an earlier boot was meant for machines that
+    run no more: it begins nothing, and is answered only, so that the next one has seen this boot.
     """
+    if renewal.seen_boot not in ("", boot_id):
+        same = known is not None and (known.boot_id == boot_id or _identity(known) == _identity(renewal))
+        return known if known is not None and same else _begun(known, renewal, "")
     base = known
     if base is None or not _continues(base, renewal, boot_id):
-        fenced = 0 if base is None else base.fenced
-        base = Lease(renewal.controller, renewal.holder, renewal.term, renewal.number, fenced, boot_id)
+        base = _begun(base, renewal, boot_id)
     seen = renewal.seen if renewal.seen_boot == boot_id and renewal.seen is not None and renewal.seen <= now else None
     if base.seen is not None and (seen is None or seen <= base.seen):
         return replace(base, renewed=now)
     return replace(
         base,
         ttl_s=renewal.ttl_s,
-        armed=renewal.arm and guarded and seen is not None,
+        armed=renewal.arm and seen is not None and (guarded or base.armed),  # a watchdog that is away comes back
         seen=seen,
         renewed=now,
         peers=renewal.peers,
@@ -123,13 +126,17 @@ def renew(known: Lease | None, renewal: Renewal, boot_id: str, now: float, guard
     )
 
 
+def _begun(known: Lease | None, renewal: Renewal, boot_id: str) -> Lease:
+    fenced = 0 if known is None else known.fenced
+    return Lease(renewal.controller, renewal.holder, renewal.term, renewal.number, fenced, boot_id)
+
+
 def _continues(base: Lease, renewal: Renewal, boot_id: str) -> bool:
-    return (base.boot_id, base.holder, base.term, base.number) == (
-        boot_id,
-        renewal.holder,
-        renewal.term,
-        renewal.number,
-    )
+    return base.boot_id == boot_id and _identity(base) == _identity(renewal)
+
+
+def _identity(of: Lease | Renewal) -> tuple[int, str, int]:
+    return of.term, of.holder, of.number
 
 
 def _invalid(field_name: str, rule: str) -> InvalidField:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from functools import partial
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.types import Scope
 
 from garbi.base.errors import InvalidField, MalformedRequest, NotFound, StaleOrder, UnknownFilter, UnsupportedMedia
@@ -17,6 +18,8 @@ from garbi.hyper.leases.leases import LeaseStatus
 from garbi.hyper.leases.record import Renewal
 from garbi.hyper.rest.state import AgentOf, Server
 from garbi.hyper_api import leases as schemas
+from garbi.hyper_api.assignment import HEADER as ASSIGNMENT
+from garbi.hyper_api.assignment import Assignment
 from garbi.web.identity import HEADER, SCHEME, Authenticator, Caller
 from garbi.web.listing import link_next, parameters, read_list, select, takes
 from garbi.web.problems import documented
@@ -26,6 +29,23 @@ WITNESS = Caller("witness")
 _WITNESS_PATH = re.compile(r"/hyper/leases/([0-9a-f]{32})/witness\Z")
 
 router = APIRouter(tags=["leases"])
+
+
+async def _assignment(
+    request: Request,
+    garbi_assignment: Annotated[
+        str | None,
+        Header(description="under which authority a controller gives this order; without it nothing is checked"),
+    ] = None,
+) -> Assignment | None:
+    shown = request.headers.getlist(ASSIGNMENT)
+    if len(shown) > 1:
+        raise MalformedRequest(f"the header {ASSIGNMENT} is given twice")
+    return Assignment.from_header(garbi_assignment) if garbi_assignment is not None else None
+
+
+Ordered = Annotated[Assignment | None, Depends(_assignment)]
+"""The authority under which a request changes a machine."""
 
 
 class LeaseAuthenticator(Authenticator):
@@ -102,7 +122,7 @@ def _answer(agent: Agent, status: LeaseStatus) -> schemas.LeaseAnswer:
         term=lease.term,
         number=lease.number,
         fenced=lease.fenced,
-        boot_id=lease.boot_id,
+        boot_id=status.boot_id,
         cluster_id=agent.cluster_id,
         moment=status.moment,
         expires_in_s=status.expires_in_s,
