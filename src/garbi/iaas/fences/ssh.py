@@ -22,6 +22,9 @@ LIMIT_S = 30.0
 IMPATIENT = ssh.Patience(connect_s=2, alive_interval_s=2, alive_times=3)
 """Who waits for a proof has a cloud to repair: a host that is down is given up soon."""
 
+TIMED_OUT = "124"
+"""The status of `timeout` when it ended a program."""
+
 MAX_ANSWER_BYTES = 256 << 10
 MAX_NAMED = 20
 MACHINE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -100,12 +103,12 @@ def _read(said: Ended, node: Node) -> str:
     if len(answers) > 1:
         raise FenceFailed("the host answered more than once")
     code, text = answers[0]
-    answer = _parse(text)
+    answer = _parse(text, code, said)
     running = _machines(answer, "running")
     if running:
         raise FenceFailed(f"the host could not stop {_listed(running)}{_complaint(said)}")
     if code != "0":
-        raise FenceFailed(f"hyper fence ended with {code} on the host{_complaint(said)}")
+        raise FenceFailed(_failed(code, said))
     fenced = answer.get("fenced")
     if type(fenced) is not int or fenced != node.lease:
         raise FenceFailed(f"the host did not end lease {node.lease}, it speaks of {str(fenced)[:40]}")
@@ -121,14 +124,23 @@ def _read(said: Ended, node: Node) -> str:
     return f"the host answered by SSH: {', '.join(parts)}"
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str, code: str, said: Ended) -> dict[str, Any]:
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
         answer = None
-    if not isinstance(answer, dict):
-        raise FenceFailed(f"the host's answer cannot be read: {_short(text)[:200] or 'it is empty'}")
-    return answer
+    if isinstance(answer, dict):
+        return answer
+    raise FenceFailed(
+        _failed(code, said)
+        if code != "0"
+        else f"the host's answer cannot be read: {_short(text)[:200] or 'it is empty'}"
+    )
+
+
+def _failed(code: str, said: Ended) -> str:
+    how = "did not end in time" if code == TIMED_OUT else f"ended with {code}"
+    return f"hyper fence {how} on the host{_complaint(said)}"
 
 
 def _machines(answer: dict[str, Any], field: str) -> list[str]:
