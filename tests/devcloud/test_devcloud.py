@@ -62,7 +62,7 @@ def test_nodes_have_ports_of_their_own_and_take_none_of_this_host(cloud: DevClou
 
 
 def test_what_happens_to_a_machine_on_its_node_is_seen_in_the_cloud(cloud: DevCloud) -> None:
-    machine = cloud.client.machines.add({**FAKE, "id": "victim"})
+    machine = cloud.client.machines.add({**FAKE, "id": "victim", "restart": "no"})
     cloud.nodes[machine["node"]].world.kill("victim", "out of luck")
     eventually("the machine has failed", lambda: state_of(cloud, "victim") == "failed", LIMIT_S)
     assert "out of luck" in cloud.client.machines.get("victim")["reason"]

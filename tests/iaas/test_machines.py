@@ -16,7 +16,7 @@ from garbi.base.errors import (
     NotFound,
     PortTaken,
 )
-from garbi.hyper_api.vocabulary import State, Wish
+from garbi.hyper_api.vocabulary import RestartPolicy, State, Wish
 from garbi.iaas.model.marks import marks
 from garbi.iaas.model.operation import OperationState
 
@@ -193,7 +193,7 @@ def test_a_name_that_somebody_else_has_on_the_node_is_refused_and_theirs_is_left
 
 def test_what_happens_at_the_node_is_seen_here(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     (host,) = fake_nodes(1)
-    cloud.add(id="killed")
+    cloud.add(id="killed", restart=RestartPolicy.NO)
     cloud.add(id="deleted")
     host.world.kill("killed", "out of memory")
     assert "out of memory" in machine_is(cloud, "killed", State.FAILED).reason

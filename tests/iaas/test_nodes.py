@@ -10,7 +10,7 @@ from tests.free_ports import free_port
 from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, machine_spec, node_is
 
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, InvalidField, NotFound, NothingFits
-from garbi.hyper_api.vocabulary import State, Wish
+from garbi.hyper_api.vocabulary import RestartPolicy, State, Wish
 from garbi.iaas.model.node import NodeSpec, NodeState
 from garbi.iaas.model.operation import OperationState
 from garbi.iaas.workflows import remove_node
@@ -133,7 +133,7 @@ def test_a_short_silence_changes_nothing_but_the_time(cloud: Cloud, fake_nodes: 
 
 def test_events_are_heard_again_after_the_agent_was_started_anew(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     (host,) = fake_nodes(1)
-    cloud.add(id="web")
+    cloud.add(id="web", restart=RestartPolicy.NO)
     host.stop()
     host.world.kill("web", "it fell while nobody looked")
     host.start()

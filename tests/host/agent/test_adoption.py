@@ -25,7 +25,7 @@ from tests.host.agent.host_agent import (
     ports,
 )
 
-from garbi.hyper.model.machine import MachineSpec, State, Wish
+from garbi.hyper.model.machine import MachineSpec, RestartPolicy, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
@@ -53,7 +53,7 @@ def test_machines_run_and_answer_without_an_agent_and_are_the_same_when_it_is_ba
 
 def test_what_died_ended_or_went_while_no_agent_ran_is_found_out(host: HostAgent) -> None:
     for kind in KINDS:
-        host.run(f"doomed-{kind}", kind, *ports(80))
+        host.run(f"doomed-{kind}", kind, *ports(80), restart=RestartPolicy.NO)
         host.run(f"lost-{kind}", kind)
     names = {kind: host.daemon_name(f"lost-{kind}") for kind in KINDS}
     pids = [host.pid(f"doomed-{kind}", kind) for kind in KINDS]

@@ -28,7 +28,7 @@ from tests.host.docker_engines import OwnEngine, own_engine
 from tests.host.own_libvirtd import OwnLibvirtd, own_libvirtd
 
 from garbi.base.errors import DriverUnavailable
-from garbi.hyper.model.machine import MachineSpec, State, Wish
+from garbi.hyper.model.machine import MachineSpec, RestartPolicy, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
@@ -110,7 +110,7 @@ def test_virtual_machines_serve_while_libvirtd_is_away_and_are_taken_over_when_i
 ) -> None:
     (web,) = ports(80)
     on_libvirtd.run("serving", VM, web)
-    on_libvirtd.run("dying", VM, mem=64)
+    on_libvirtd.run("dying", VM, mem=64, restart=RestartPolicy.NO)
     facts_when_up(web)
     serving, dying = (libvirtd.qemu_pid(on_libvirtd.daemon_name(each)) for each in ("serving", "dying"))
     before = incarnation(serving)

@@ -26,7 +26,7 @@ from tests.host.agent.host_agent import (
 
 from garbi.base.errors import NoSpace
 from garbi.hyper.model.image import ImageType
-from garbi.hyper.model.machine import MachineSpec, State, Wish
+from garbi.hyper.model.machine import MachineSpec, RestartPolicy, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
@@ -133,7 +133,7 @@ def test_an_agent_starts_on_a_full_disk_and_can_remove_what_fills_it(host: HostA
 def test_an_agent_that_cannot_write_at_all_says_so_and_writes_down_what_happened_when_it_can(
     host: HostAgent, disk: Path
 ) -> None:
-    host.run("steady", CONTAINER)
+    host.run("steady", CONTAINER, restart=RestartPolicy.NO)
     with left(disk, 0):
         (host.data_dir / "ballast").unlink()
     with left(disk, 0):

@@ -27,7 +27,7 @@ from tests.host.agent.host_agent import (
 from tests.host.publishing_lab import Lab, open_lab
 
 from garbi.base.errors import PortTaken
-from garbi.hyper.model.machine import MachineSpec, Protocol, PublishedPort, State, Wish
+from garbi.hyper.model.machine import MachineSpec, Protocol, PublishedPort, RestartPolicy, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
@@ -173,7 +173,7 @@ def test_ports_stay_with_a_stopped_machine_lead_to_it_again_and_are_free_when_it
 @pytest.mark.parametrize("kind", KINDS)
 def test_ports_stay_with_a_machine_that_died(host: HostAgent, kind: str) -> None:
     web, udp = page_and_echo()
-    host.run("dying", kind, web, udp, mem=64)
+    host.run("dying", kind, web, udp, mem=64, restart=RestartPolicy.NO)
     os.kill(host.pid("dying", kind), signal.SIGKILL)
     host.await_state("dying", State.FAILED)
     eventually("its ports are held again", lambda: (attempts(web), attempts(udp)) == (NOBODY, NOBODY))
