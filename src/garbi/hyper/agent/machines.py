@@ -22,6 +22,7 @@ from garbi.base.failpoints import reach
 from garbi.hyper.agent.events import EventFeed
 from garbi.hyper.agent.placement import ImageChoice, Placement
 from garbi.hyper.drivers.protocol import ConsoleLog, Driver, Figures, GuestNetwork, LiveFigures, Pausable
+from garbi.hyper.leases.leases import Leases
 from garbi.hyper.loops.converger import Converger
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
@@ -32,6 +33,7 @@ from garbi.hyper.model.validation import check_spec
 from garbi.hyper.store import events, idempotency
 from garbi.hyper.store import machines as table
 from garbi.hyper.store.database import Database
+from garbi.hyper_api.assignment import Assignment
 from garbi.hyper_api.validation import check_number
 
 
@@ -45,7 +47,10 @@ class Host:
 
 
 class Machines:
-    """The verbs of machines. Each writes the wish and returns at once; the converger does the rest."""
+    """The verbs of machines. Each writes the wish and returns at once; the converger does the rest.
+
+    An order with an `assignment` is refused by StaleOrder when a later one has overtaken it.
+    """
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Machines:
         publisher: Publisher,
         converger: Converger,
         feed: EventFeed,
+        leases: Leases,
         clock: Clock,
         host: Host,
     ) -> None:
@@ -62,10 +68,13 @@ class Machines:
         self._publisher = publisher
         self._converger = converger
         self._feed = feed
+        self._leases = leases
         self._clock = clock
         self._host = host
 
-    def add(self, spec: MachineSpec, idempotency_key: str | None = None) -> Machine:
+    def add(
+        self, spec: MachineSpec, idempotency_key: str | None = None, assignment: Assignment | None = None
+    ) -> Machine:
         """Accept a new machine: it has its id, ports and reservation when this returns, and will be made.
 
         With `idempotency_key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
@@ -73,6 +82,7 @@ class Machines:
         refused.
         """
         check_spec(spec)
+        self._check_order(assignment)
         fingerprint = _fingerprint(spec)
         if idempotency_key is not None:
             earlier = self._of_key(idempotency_key, fingerprint)
@@ -86,10 +96,12 @@ class Machines:
             raise DriverUnavailable(f"driver {choice.type} is not available: {info.reason}", driver=choice.type)
         network = self._publisher.network_of(choice.type, driver)
         machine = self._draft(spec, choice, network)
+        if assignment is not None:
+            machine = replace(machine, lease=assignment.lease)
         claimed = self._publisher.claim(machine.ports)
         reach("machine.create.claimed")
         try:
-            machine = self._insert(machine, network, idempotency_key, fingerprint)
+            machine = self._insert(machine, network, idempotency_key, fingerprint, assignment)
         except GarbiError:
             self._publisher.release(claimed)
             raise
@@ -97,23 +109,30 @@ class Machines:
         self._converger.wake(machine)
         return machine
 
-    def wish(self, machine_id: str, wish: Wish) -> Machine:
+    def wish(self, machine_id: str, wish: Wish, assignment: Assignment | None = None) -> Machine:
         """Wish a machine running, stopped or paused. A wish that is already being fulfilled changes nothing.
+
+        The lease under which it is wished is written in any case, so that a machine that was held for an older one is free.
 
         Raises NotFound, AlreadyInState when it is so already, AbilityMissing, Conflict when it cannot be from here.
         """
         driver = self._converger.watch(self.get(machine_id).type) if wish is Wish.PAUSED else None
         with self._database.write() as transaction:
             machine = self._get(transaction.connection, machine_id)
-            if machine.wish is wish and not machine.settled:
-                return machine
-            _check_wish(machine, wish, driver)
-            machine = table.save_wish(transaction, machine, wish, self._clock.now())
+            if assignment is not None:
+                self._leases.check(transaction.connection, assignment, machine)
+                machine = table.save_lease(transaction, machine, assignment.lease)
+            reached = _has_reached(machine, wish)
+            if not reached and (machine.wish is not wish or machine.settled):
+                _check_wish(machine, wish, driver)
+                machine = table.save_wish(transaction, machine, wish, self._clock.now())
         reach("machine.wish.recorded")
         self._converger.wake(machine)
+        if reached:
+            raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
         return machine
 
-    def remove(self, machine_id: str, keep_s: int = 0) -> Machine:
+    def remove(self, machine_id: str, keep_s: int = 0, assignment: Assignment | None = None) -> Machine:
         """Wish a machine away, whatever it is doing; with `keep_s` its disk is kept for so many seconds after it.
 
         What was asked last counts. Raises NotFound when it is gone, InvalidField.
@@ -121,6 +140,8 @@ class Machines:
         check_number("keep_s", keep_s, LONGEST_KEEP_S, least=0)
         with self._database.write() as transaction:
             machine = self._get(transaction.connection, machine_id)
+            if assignment is not None:
+                self._leases.check(transaction.connection, assignment, machine)
             if machine.wish is not Wish.REMOVED or machine.settled or machine.keep_s != keep_s:
                 machine = table.save_wish(transaction, machine, Wish.REMOVED, self._clock.now(), keep_s=keep_s)
         reach("machine.wish.recorded")
@@ -173,6 +194,12 @@ class Machines:
 
     # Helpers in the order in which they are called
 
+    def _check_order(self, assignment: Assignment | None) -> None:
+        """Refuse at once what would be refused when it is written."""
+        if assignment is not None:
+            with self._database.read() as connection:
+                self._leases.check(connection, assignment)
+
     def _of_key(self, key: str, fingerprint: str) -> Machine | None:
         with self._database.read() as connection:
             machine_id = idempotency.machine_of(connection, key, fingerprint)
@@ -207,8 +234,17 @@ class Machines:
             updated_at=now,
         )
 
-    def _insert(self, machine: Machine, network: GuestNetwork | None, key: str | None, fingerprint: str) -> Machine:
+    def _insert(
+        self,
+        machine: Machine,
+        network: GuestNetwork | None,
+        key: str | None,
+        fingerprint: str,
+        assignment: Assignment | None,
+    ) -> Machine:
         with self._database.write() as transaction:
+            if assignment is not None:
+                self._leases.check(transaction.connection, assignment)
             earlier = idempotency.machine_of(transaction.connection, key, fingerprint) if key is not None else None
             if earlier is not None:  # the same request came twice at once, and the other one was first
                 return self._get(transaction.connection, earlier)
@@ -238,12 +274,14 @@ def _fingerprint(spec: MachineSpec) -> str:
     return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
 
 
+def _has_reached(machine: Machine, wish: Wish) -> bool:
+    reached = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}.get(wish)
+    return machine.settled and machine.wish is not Wish.REMOVED and machine.state is reached
+
+
 def _check_wish(machine: Machine, wish: Wish, driver: Driver | None) -> None:
     if machine.wish is Wish.REMOVED:
         raise Conflict(f"machine {machine.id} is being removed")
-    reached = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}[wish]
-    if machine.settled and machine.state is reached:
-        raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
     if wish is Wish.PAUSED:
         if not isinstance(driver, Pausable):
             raise AbilityMissing(f"machines of type {machine.type} cannot be paused")

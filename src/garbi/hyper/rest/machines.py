@@ -21,6 +21,7 @@ from garbi.base.errors import (
     NoSpace,
     NotFound,
     PortTaken,
+    StaleOrder,
     UnknownFilter,
     UnknownImage,
     UnknownType,
@@ -37,6 +38,7 @@ from garbi.hyper.model.machine import (
     Wish,
 )
 from garbi.hyper.model.query import MACHINE_FILTERS, MachineQuery
+from garbi.hyper.rest.leases import Ordered
 from garbi.hyper.rest.state import AgentOf, Server
 from garbi.hyper_api import schemas
 from garbi.web.listing import link_next, parameters, read_list, takes
@@ -71,15 +73,20 @@ def list_machines(request: Request, response: Response, agent: AgentOf) -> list[
     status_code=201,
     dependencies=no_query,
     responses=documented(
-        MalformedRequest, UnknownFilter, AlreadyExists, PortTaken, CapacityExceeded, Conflict,
+        MalformedRequest, UnknownFilter, AlreadyExists, PortTaken, CapacityExceeded, Conflict, StaleOrder,
         UnsupportedMedia, InvalidField, UnknownImage, UnknownType, DriverUnavailable, NoSpace,
     ),
 )  # fmt: skip
 def add_machine(
-    body: schemas.MachineRequest, response: Response, server: Server, patience: Waiting, key: IdempotencyKey
+    body: schemas.MachineRequest,
+    response: Response,
+    server: Server,
+    patience: Waiting,
+    key: IdempotencyKey,
+    ordered: Ordered,
 ) -> schemas.Machine:
     """Make a machine and, unless `state` says `stopped`, start it; wait until it runs, fails, or patience ends."""
-    machine = server.agent.machines.add(read_spec(body), idempotency_key=key)
+    machine = server.agent.machines.add(read_spec(body), key, ordered)
     response.headers["Location"] = f"/hyper/machines/{machine.id}"
     return describe(server.settled(machine, patience, response) or machine)
 
@@ -95,15 +102,15 @@ def show_machine(id: str, response: Response, server: Server, patience: Looking)
     "/hyper/machines/{id}",
     dependencies=no_query,
     responses=documented(
-        MalformedRequest, UnknownFilter, NotFound, AlreadyInState, AbilityMissing, Conflict, UnsupportedMedia,
+        MalformedRequest, UnknownFilter, NotFound, AlreadyInState, AbilityMissing, Conflict, StaleOrder, UnsupportedMedia,
         InvalidField, DriverUnavailable,
     ),
 )  # fmt: skip
 def wish_machine(
-    id: str, body: schemas.WishRequest, response: Response, server: Server, patience: Waiting
+    id: str, body: schemas.WishRequest, response: Response, server: Server, patience: Waiting, ordered: Ordered
 ) -> schemas.Machine:
     """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends."""
-    machine = server.settled(server.agent.machines.wish(id, Wish(body.state)), patience, response)
+    machine = server.settled(server.agent.machines.wish(id, Wish(body.state), ordered), patience, response)
     return describe(_present(machine, id))
 
 
@@ -114,16 +121,16 @@ def wish_machine(
     dependencies=[Depends(takes("keep_s"))],
     responses={
         202: {"description": "It is being removed", "model": schemas.Machine},
-        **documented(UnknownFilter, NotFound, Conflict, InvalidField),
+        **documented(MalformedRequest, UnknownFilter, NotFound, Conflict, StaleOrder, InvalidField),
     },
 )
-def remove_machine(id: str, server: Server, patience: Waiting, keep_s: KeepSeconds = 0) -> Response:
+def remove_machine(id: str, server: Server, patience: Waiting, ordered: Ordered, keep_s: KeepSeconds = 0) -> Response:
     """Remove a machine and all that belongs to it, whatever it is doing: 204 when it is gone, 202 while it is going.
 
     With `keep_s`, its disk is kept for so many seconds, as `/hyper/kept` lists it.
     """
     gone = Response(status_code=204)
-    machine = server.settled(server.agent.machines.remove(id, keep_s), patience, gone)
+    machine = server.settled(server.agent.machines.remove(id, keep_s, ordered), patience, gone)
     if machine is None:
         return gone
     headers = {name: value for name, value in gone.headers.items() if name == "preference-applied"}
