@@ -120,6 +120,37 @@ def check_database(settings: Settings) -> Finding:
         engine.dispose()
 
 
+def check_leadership(settings: Settings) -> Finding | None:
+    """One of the controllers on the database leads."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from garbi.iaas.store import meta
+    from garbi.storage.engine import LEADERS, make_engine
+
+    url = settings.database_url
+    if is_sqlite(url) and not path_of(url).exists():
+        return ok("no controller was here yet")
+    engine = make_engine(url, busy_timeout_s=TIMEOUT_S / 2, quick=True)
+    try:
+        with engine.connect() as connection:
+            who = f"{meta.get(connection, meta.LEADER) or 'nobody'}, term {meta.get(connection, meta.TERM) or 0}"
+            if is_sqlite(url):
+                return ok(f"SQLite is for one controller; the last was {who}")
+            locks = text(
+                "SELECT granted FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+                "WHERE locktype = 'advisory' AND objid = :key AND datname = current_database()"
+            )
+            held = [bool(row.granted) for row in connection.execute(locks, {"key": LEADERS})]
+    except SQLAlchemyError:
+        return None  # `database` says what is wrong
+    finally:
+        engine.dispose()
+    if not any(held):
+        return warn(f"no controller leads; the last was {who}", "start one: iaas serve")
+    return ok(f"{who} leads; {held.count(False)} more wait for their turn")
+
+
 def check_token(settings: Settings) -> Finding:
     """Only the owner reads the token that commands the cloud."""
     path = settings.data_dir / TOKEN_FILE
@@ -195,6 +226,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "disk": check_disk,
     "rights": check_rights,
     "database": check_database,
+    "leadership": check_leadership,
     "token": check_token,
     "image-share": check_share,
     "clock": check_clock,

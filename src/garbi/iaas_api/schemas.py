@@ -318,4 +318,12 @@ class Event(BaseModel):
 
 
 class Health(host.Health):
-    """Whether the controller does its work."""
+    """Whether the controller does its work, and whether it is the one of several that leads."""
+
+    model_config = examples(
+        {"status": "ok", "version": "0.1.0", "leads": True, "term": 7, "leader": "controller-1 (pid 812)"}
+    )
+
+    leads: bool = Field(description="false: it answers, and another does what is asked")
+    term: int = Field(description="how often a controller of this cloud began to lead")
+    leader: str = Field(description="who began to lead last: host and process")

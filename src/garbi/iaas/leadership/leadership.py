@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError, NotLeading, TemporaryError
 from garbi.base.failpoints import reach
@@ -83,19 +85,15 @@ class Leadership:
     def require(self, what: str) -> None:
         """Raise NotLeading, which says that only the leader can do `what` and who that is, unless this controller leads."""
         if not self.leads:
+            _, leader = self.present()
             raise NotLeading(
-                f"{what} is for the controller that leads, and this one follows: {self.leader() or 'none does'}"
+                f"{what} is for the controller that leads: this one follows, the last to lead was {leader}"
             )
 
-    def leader(self) -> str:
-        """Who has begun the present term, in words for people."""
+    def present(self) -> tuple[int, str]:
+        """The present term of the cloud, and who began it, in words for people."""
         with self._database.read() as connection:
-            return meta.get(connection, meta.LEADER) or ""
-
-    def present_term(self) -> int:
-        """The present term of the cloud, whoever leads it."""
-        with self._database.read() as connection:
-            return int(meta.get(connection, meta.TERM) or 0)
+            return _term(connection), meta.get(connection, meta.LEADER) or "nobody"
 
     def start(self, on_gain: Callable[[Mandate], None], on_loss: Callable[[], None]) -> None:
         """Lead if nobody else does; else follow, and wait. `on_gain` starts the loops, `on_loss` stops them."""
@@ -125,7 +123,7 @@ class Leadership:
     def _gain(self) -> None:
         reach("leadership.lock.taken")
         with self._database.write() as transaction:
-            term = int(meta.get(transaction.connection, meta.TERM) or 0) + 1
+            term = _term(transaction.connection) + 1
             meta.put(transaction, meta.TERM, str(term))
             meta.put(transaction, meta.LEADER, f"{socket.gethostname()} (pid {os.getpid()})")
             reach("leadership.term.written")
@@ -175,7 +173,8 @@ class Leadership:
             self._lose()
 
     def _is_over(self, mandate: Mandate) -> bool:
-        return self.present_term() != mandate.term
+        term, _ = self.present()
+        return term != mandate.term
 
     def _lose(self) -> None:
         with self._losing:
@@ -187,3 +186,7 @@ class Leadership:
             if not self._stopped.is_set():
                 log.warning("this controller leads no more", extra={"term": mandate.term})
                 self._on_loss()
+
+
+def _term(connection: Connection) -> int:
+    return int(meta.get(connection, meta.TERM) or 0)

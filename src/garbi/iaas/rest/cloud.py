@@ -36,8 +36,9 @@ def audit(request: Request, response: Response, controller: ControllerOf) -> lis
     responses={503: {"description": "it does not", "model": schemas.Health}, **documented(UnknownFilter)},
 )
 def health(controller: ControllerOf, response: Response) -> schemas.Health:
-    """Whether the controller does its work."""
-    if controller.healthy():
-        return schemas.Health(status="ok", version=__version__)
-    response.status_code = 503
-    return schemas.Health(status="failing", version=__version__)
+    """Whether the controller does its work, and whether it is the one of several that leads."""
+    if not controller.healthy():
+        response.status_code = 503
+        return schemas.Health(status="failing", version=__version__, leads=False, term=0, leader="")
+    term, leader = controller.leadership.present()
+    return schemas.Health(status="ok", version=__version__, leads=controller.leadership.leads, term=term, leader=leader)

@@ -21,6 +21,7 @@ from garbi.base.errors import (
     MalformedRequest,
     NoSpace,
     NotFound,
+    NotLeading,
     OffsetMismatch,
     UnknownFilter,
     UnsupportedMedia,
@@ -40,7 +41,7 @@ no_query = [Depends(takes())]
 digest_query = [Depends(takes("sha256"))]
 SENT = (
     MalformedRequest, UnknownFilter, NotFound, AlreadyExists, Conflict, ContentTooLarge, InvalidField, ImageRejected,
-    DigestMismatch, NoSpace, Busy,
+    DigestMismatch, NoSpace, Busy, NotLeading,
 )  # fmt: skip
 
 
@@ -57,7 +58,9 @@ def list_images(request: Request, response: Response, controller: ControllerOf) 
     "/iaas/images",
     status_code=201,
     dependencies=no_query,
-    responses=documented(MalformedRequest, UnknownFilter, AlreadyExists, UnsupportedMedia, InvalidField, NoSpace),
+    responses=documented(
+        MalformedRequest, UnknownFilter, AlreadyExists, UnsupportedMedia, InvalidField, NoSpace, NotLeading
+    ),
 )
 def register_image(body: requests.ImageRequest, response: Response, controller: ControllerOf) -> schemas.Image:
     """Register an image, whose content follows; until it is here and good, no machine can be made from it."""
@@ -77,7 +80,7 @@ def show_image(name: str, controller: ControllerOf) -> schemas.Image:
     status_code=204,
     response_class=Response,
     dependencies=no_query,
-    responses=documented(UnknownFilter, NotFound, ImageInUse, Busy),
+    responses=documented(UnknownFilter, NotFound, ImageInUse, Busy, NotLeading),
 )
 def remove_image(name: str, controller: ControllerOf) -> Response:
     """Remove an image that no machine was made from, or what has come of one."""

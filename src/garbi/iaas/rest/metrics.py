@@ -37,7 +37,17 @@ class CloudMetrics(Collector):
         kinds = Tally({(kind.value,): 0 for kind in OperationKind})
         kinds.update((one.kind.value,) for one in running)
         yield _gauge("running_operations", "Operations under way", ("kind",), kinds.items())
+        yield from _leadership(self._controller)
         yield InfoMetricFamily("garbi_iaas_build", "Which Garbi this is", {"version": __version__})
+
+
+def _leadership(controller: Controller) -> Iterator[Metric]:
+    leads = GaugeMetricFamily("garbi_iaas_leads", "1 where this controller leads, 0 where it follows another")
+    leads.add_metric((), controller.leadership.leads)
+    yield leads
+    term = GaugeMetricFamily("garbi_iaas_term", "How often a controller of this cloud began to lead")
+    term.add_metric((), controller.leadership.present()[0])
+    yield term
 
 
 def _nodes(nodes: Sequence[Node]) -> Iterator[Metric]:
