@@ -179,8 +179,8 @@ def test_lists_are_columns_in_a_pipe(stranger: Stranger, iaas: Run) -> None:
     stranger.tell("GET /iaas/nodes", (200, [node()]))
     stranger.tell("GET /iaas/images", (200, [image()]))
     assert iaas("vm", "ls").stdout.splitlines() == [
-        "ID\tNAME\tTYPE\tIMAGE\tNODE\tSTATE\tADDRESS\tPORTS\tMEM\tCPUS\tREASON",
-        "web\t-\tfake\ttiny\tn1\trunning\t-\t8080:80\t256\t1\t-",
+        "ID\tNAME\tTYPE\tIMAGE\tNODE\tSTATE\tADDRESS\tPORTS\tMEM\tCPUS\tSEEN\tREASON",
+        "web\t-\tfake\ttiny\tn1\trunning\t-\t8080:80\t256\t1\tnever\t-",
     ]
     assert iaas("node", "ls").stdout.splitlines() == [
         "NAME\tSTATE\tADDRESS\tMACHINES\tMEM\tCPUS\tTYPES\tSEEN\tLABELS\tREASON",
@@ -335,8 +335,11 @@ def test_events_are_lines(stranger: Stranger, iaas: Run) -> None:
     stranger.tell("GET /iaas/events", (200, f"id: 7\ndata: {json.dumps(event)}\n\n: alive\n\n".encode()))
     assert iaas("events").stdout == "7\tt\tnode\tn1\tstate\tready\tcontroller\t-\n"
     assert json.loads(iaas("events", "--after", "6", "-o", "json", "subject=node").stdout) == event
+    assert stranger.asked[0].target == "/iaas/events?last=10"
     assert stranger.asked[1].headers["last-event-id"] == "6"
     assert stranger.asked[1].target == "/iaas/events?subject=node"
+    iaas("events", "--last", "2", "--no-follow")
+    assert stranger.asked[2].target == "/iaas/events?last=2&follow=false"
 
 
 def test_a_log_is_printed_without_what_moves_a_cursor(stranger: Stranger, iaas: Run) -> None:

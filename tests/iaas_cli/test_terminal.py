@@ -71,7 +71,7 @@ def test_a_terminal_gets_tables_without_empty_columns(stranger: Stranger, spawn:
     assert nodes[0].split() == ["NAME", "STATE", "ADDRESS", "MACHINES", "MEM", "CPUS", "TYPES", "SEEN"]
     assert nodes[1].split()[:7] == ["n1", "ready", "10.0.0.5:8081", "2", "512/4096", "2/64", "docker"]
     machines = read_all(spawn(stranger.url, "vm", "ls")).splitlines()
-    assert machines[0].split() == ["ID", "TYPE", "IMAGE", "NODE", "STATE", "ADDRESS", "PORTS", "MEM", "CPUS"]
+    assert machines[0].split() == ["ID", "TYPE", "IMAGE", "NODE", "STATE", "ADDRESS", "PORTS", "MEM", "CPUS", "SEEN"]
 
 
 def test_a_node_that_is_added_shows_which_task_of_how_many(stranger: Stranger, spawn: Spawn) -> None:

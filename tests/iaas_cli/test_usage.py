@@ -16,13 +16,14 @@ from garbi.iaas.cli import completion
 from garbi.iaas.cli.adding import numbered
 from garbi.iaas.cli.app import command_tree, run
 from garbi.iaas.cli.completion import IaasCompleter
-from garbi.iaas.cli.nodes import age_text, read_address, read_host_key
+from garbi.iaas.cli.nodes import read_address, read_host_key
 from garbi.iaas.cli.server import DEFAULT_URL
 from garbi.iaas.model.machine import Strategy
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.query import IMAGE_FILTERS, MACHINE_FILTERS, NODE_FILTERS
 from garbi.iaas_api import client
 from garbi.iaas_api.client import IaasClient
+from garbi.terminal.moments import age_text
 
 NOWHERE = "http://127.0.0.1:1"
 CONTRACT = """

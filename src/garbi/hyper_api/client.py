@@ -55,13 +55,15 @@ class HyperClient:
         """Whether the agent works; raises ServerUnreachable when nothing answers."""
         return self._calls.document("GET", "/hyper/health")
 
-    def events(self, after: int | None = None, **filters: str) -> Iterator[Document]:
+    def events(self, after: int | None = None, last: int = 0, follow: bool = True, **filters: str) -> Iterator[Document]:
         """Every event from now on, or after the one numbered `after`, until the host ends the stream.
 
-        The stream has begun when this returns: nothing that happens from then on is missed.
+        Without `after`, the `last` so many of the past come first; unless `follow`, only the past comes. The stream has begun
+        when this returns: nothing that happens from then on is missed.
         """
         headers = {} if after is None else {"Last-Event-ID": str(after)}
-        answer = self._calls.send("GET", target("/hyper/events", filters), headers=headers, timeout_s=SILENCE_S)
+        query = filters | ({"last": str(last)} if last else {}) | ({} if follow else {"follow": "false"})
+        answer = self._calls.send("GET", target("/hyper/events", query), headers=headers, timeout_s=SILENCE_S)
         return read_events(answer.chunks)
 
 

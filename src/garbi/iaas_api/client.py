@@ -50,11 +50,16 @@ class IaasClient:
         """Whether the controller works; raises ServerUnreachable when nothing answers."""
         return self._calls.document("GET", "/iaas/health")
 
-    def events(self, after: int | None = None, **filters: str) -> Iterator[Document]:
-        """Every event from now on, or after the one numbered `after`, until the controller ends the stream."""
+    def events(self, after: int | None = None, last: int = 0, follow: bool = True, **filters: str) -> Iterator[Document]:
+        """Every event from now on, or after the one numbered `after`, until the controller ends the stream.
+
+        Without `after`, the `last` so many of the past come first; unless `follow`, only the past comes. The stream has begun
+        when this returns: nothing that happens from then on is missed.
+        """
         headers = {} if after is None else {"Last-Event-ID": str(after)}
-        answer = self._calls.send("GET", target("/iaas/events", filters), headers=headers, timeout_s=SILENCE_S)
-        yield from read_events(answer.chunks)
+        query = filters | ({"last": str(last)} if last else {}) | ({} if follow else {"follow": "false"})
+        answer = self._calls.send("GET", target("/iaas/events", query), headers=headers, timeout_s=SILENCE_S)
+        return read_events(answer.chunks)
 
 
 class NodeCalls:

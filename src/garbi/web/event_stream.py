@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import anyio
@@ -19,11 +20,14 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from garbi.base.errors import Busy, InvalidField
-from garbi.web.listing import check_query
+from garbi.web.listing import check_query, declare, parameters
 from garbi.web.places import MAX_STREAMS, Places
 
 PAGE = 200
 SEND_LIMIT_S = 20.0
+MAX_LAST = 1000
+FARTHEST = 100_000
+"""How many events are looked through, at most, for the last ones that somebody wants to see."""
 
 STREAM_ANSWER: dict[str, Any] = {
     "description": "a stream without end",
@@ -59,8 +63,21 @@ class Feed(Protocol[E]):
         """Call `subscriber` with every further event; the function returned ends that."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events: those whose fields equal `filters`, after the one numbered `after` (None: from now on).
+
+    `last`: so many of the past come first, unless `after` is given. Unless `follow`, the stream ends where the past does.
+    """
+
+    filters: Mapping[str, str]
+    after: int | None = None
+    last: int = 0
+    follow: bool = True
+
+
 class EventStream(Response, Generic[E]):
-    """An endless response, of the events whose fields equal `filters`."""
+    """A response without end, unless it is to have one, of the events that are wanted."""
 
     media_type = "text/event-stream"
 
@@ -69,16 +86,14 @@ class EventStream(Response, Generic[E]):
         places: Places,
         feed: Feed[E],
         describe: Callable[[E], BaseModel],
-        filters: Mapping[str, str],
-        resume_after: int | None,
+        wanted: Wanted,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._places = places
         self._feed = feed
         self._describe = describe
-        self._filters = filters
-        self._resume_after = resume_after
+        self._wanted = wanted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wake, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -100,8 +115,7 @@ class EventStream(Response, Generic[E]):
             self._places.streams.discard(wake)
 
     async def _send_on(self, send: Send, wake: asyncio.Event) -> None:
-        newest = await to_thread.run_sync(self._feed.last_seq)
-        seq = newest if self._resume_after is None else min(self._resume_after, newest)
+        seq = await to_thread.run_sync(self._begin)
         with anyio.fail_after(SEND_LIMIT_S):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await _send_text(send, f": events after {seq}\n\n")
@@ -114,14 +128,32 @@ class EventStream(Response, Generic[E]):
             if page:
                 seq = page[-1].seq
                 continue
+            if not self._wanted.follow:
+                break
             with anyio.move_on_after(self._places.keep_alive_s) as limit:
                 await wake.wait()
             if limit.cancelled_caught:
                 await _send_text(send, ": still here\n\n")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    def _begin(self) -> int:
+        """The number of the event after which the stream begins."""
+        newest = self._feed.last_seq()
+        if self._wanted.after is not None:
+            return min(self._wanted.after, newest)
+        return self._before_last(newest) if self._wanted.last else newest
+
+    def _before_last(self, newest: int) -> int:
+        """Look back, in ever greater steps, until enough events are found that somebody wants to see."""
+        start, end, found = newest, newest, list[int]()
+        while start > 0 and len(found) < self._wanted.last and newest - start < FARTHEST:
+            start, end = max(start - max(PAGE, newest - start), 0), start
+            page = self._feed.since(start, end - start)
+            found = [event.seq for event in page if event.seq <= end and self._matches(event)] + found
+        return found[-self._wanted.last :][0] - 1 if found else newest
+
     def _matches(self, event: E) -> bool:
-        return all(str(getattr(event, name)) == value for name, value in self._filters.items())
+        return all(str(getattr(event, name)) == value for name, value in self._wanted.filters.items())
 
     def _format(self, event: E) -> str:
         return f"id: {event.seq}\nevent: {event.kind}\ndata: {self._describe(event).model_dump_json()}\n\n"
@@ -136,11 +168,37 @@ def open_stream(
     last_event_id: str | None,
 ) -> EventStream[E]:
     """The stream that a request asks for; raises UnknownFilter, InvalidField for a useless Last-Event-ID, or Busy."""
-    asked = check_query(request, filters)
-    resume_after = None if last_event_id is None else _read_number(last_event_id)
+    asked = check_query(request, (*filters, "last", "follow"))
+    last, follow = _read_last(asked.pop("last", "0")), _read_follow(asked.pop("follow", "true"))
+    wanted = Wanted(asked, None if last_event_id is None else _read_number(last_event_id), last, follow)
     if len(places.streams) >= MAX_STREAMS:
         raise Busy(f"{MAX_STREAMS} event streams are open already")
-    return EventStream(places, feed, describe, asked, resume_after)
+    return EventStream(places, feed, describe, wanted)
+
+
+def stream_parameters(filters: Sequence[str]) -> dict[str, Any]:
+    """The query fields of a stream, for OpenAPI."""
+    last = {"type": "integer", "minimum": 0, "maximum": MAX_LAST}
+    return {
+        "parameters": [
+            *parameters(filters, paged=False)["parameters"],
+            declare("last", last, "begin with so many of the past"),
+            declare("follow", {"type": "boolean"}, "whether the stream goes on with what is to come"),
+        ]
+    }
+
+
+def _read_last(text: str) -> int:
+    if not re.match(r"[0-9]{1,4}\Z", text) or int(text) > MAX_LAST:
+        rule = f"a whole number from 0 to {MAX_LAST}"
+        raise InvalidField("last", f"last takes {rule}", allowed=rule)
+    return int(text)
+
+
+def _read_follow(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidField("follow", "follow takes true or false", allowed=["true", "false"])
+    return text == "true"
 
 
 def _read_number(text: str) -> int:

@@ -87,13 +87,14 @@ def _matches(document: BaseModel, filters: dict[str, str]) -> bool:
 
 def parameters(filters: Sequence[str], paged: bool = True) -> dict[str, Any]:
     """The query fields of a list, for OpenAPI."""
-    declared = [_parameter(name, {"type": "string"}, "equality; several filters are AND") for name in filters]
+    declared = [declare(name, {"type": "string"}, "equality; several filters are AND") for name in filters]
     if not paged:
         return {"parameters": declared}
-    declared.append(_parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, "at most so many"))
-    declared.append(_parameter("marker", {"type": "string"}, "only those after this one"))
+    declared.append(declare("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, "at most so many"))
+    declared.append(declare("marker", {"type": "string"}, "only those after this one"))
     return {"parameters": declared}
 
 
-def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+def declare(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    """A query field, for OpenAPI."""
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}

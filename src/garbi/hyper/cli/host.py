@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from garbi.hyper.cli.server import connect
 from garbi.terminal.arguments import filters_argument, read_filters
+from garbi.terminal.events import show_events, stream_options
 from garbi.terminal.findings import show_checks, show_violations
 from garbi.terminal.output import (
     Column,
@@ -17,13 +17,12 @@ from garbi.terminal.output import (
     field,
     flatten,
     output_option,
-    plain,
     quiet_option,
-    show_data,
     show_list,
     show_one,
 )
 
+EVENT_FIELDS = ("seq", "at", "machine_id", "kind", "state", "reason")
 DRIVER_COLUMNS = (
     Column("name", field("name")),
     Column("available", field("available")),
@@ -86,19 +85,15 @@ def audit(context: click.Context, output: Format, quiet: bool) -> None:
 
 @click.command()
 @filters_argument
-@click.option("--after", type=int, help="Begin after the event of this number.")
+@stream_options
 @output_option
 @click.pass_context
-def events(context: click.Context, filters: tuple[str, ...], after: int | None, output: Format) -> None:
-    """Print every change of a machine as it happens, until Ctrl-C; `machine_id=web` for one machine only."""
-    for event in connect(context).events(after, **read_filters(filters)):
-        if output == "table":
-            print(
-                "\t".join(plain(event[name]) or "-" for name in ("seq", "at", "machine_id", "kind", "state", "reason"))
-            )
-        else:
-            show_data([event] if output == "yaml" else event, output)
-        sys.stdout.flush()
+def events(
+    context: click.Context, filters: tuple[str, ...], after: int | None, last: int, follow: bool, output: Format
+) -> None:
+    """Print what happened to machines last, and what happens, and why; `machine_id=web` for one machine only."""
+    found = connect(context).events(after, last if after is None else 0, follow, **read_filters(filters))
+    show_events(found, EVENT_FIELDS, output)
 
 
 COMMANDS = (drivers, host, doctor, audit, events)

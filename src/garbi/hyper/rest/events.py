@@ -9,8 +9,7 @@ from garbi.base.errors import Busy, InvalidField, UnknownFilter
 from garbi.hyper.model.event import Event
 from garbi.hyper.rest.state import Server
 from garbi.hyper_api import schemas
-from garbi.web.event_stream import STREAM_ANSWER, LastEventId, open_stream
-from garbi.web.listing import parameters
+from garbi.web.event_stream import STREAM_ANSWER, LastEventId, open_stream, stream_parameters
 from garbi.web.problems import documented
 
 FILTERS = ("machine_id", "kind", "state", "wish")
@@ -22,10 +21,10 @@ router = APIRouter(tags=["events"])
     "/hyper/events",
     response_class=Response,
     responses={200: STREAM_ANSWER, **documented(UnknownFilter, InvalidField, Busy)},
-    openapi_extra=parameters(FILTERS, paged=False),
+    openapi_extra=stream_parameters(FILTERS),
 )
 async def stream_events(request: Request, server: Server, last_event_id: LastEventId = None) -> Response:
-    """Stream events from now on, or from the one after Last-Event-ID."""
+    """Stream events from now on, from the one after Last-Event-ID, or from the `last` so many on."""
     return open_stream(request, server, server.agent.events, describe, FILTERS, last_event_id)
 
 

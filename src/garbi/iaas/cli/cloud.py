@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from garbi.iaas.cli.server import connect
 from garbi.terminal.arguments import filters_argument, read_filters
+from garbi.terminal.events import show_events, stream_options
 from garbi.terminal.findings import show_checks, show_violations
-from garbi.terminal.output import Document, Format, output_option, plain, quiet_option, show_data
+from garbi.terminal.output import Document, Format, output_option, quiet_option
 
 EVENT_FIELDS = ("seq", "at", "subject", "id", "kind", "state", "actor", "reason")
 
@@ -50,17 +50,15 @@ def doctor(context: click.Context, data_dir: Path | None, database: str | None, 
 
 @click.command()
 @filters_argument
-@click.option("--after", type=int, help="Begin after the event of this number.")
+@stream_options
 @output_option
 @click.pass_context
-def events(context: click.Context, filters: tuple[str, ...], after: int | None, output: Format) -> None:
-    """Print everything that happens in the cloud, until Ctrl-C; `subject=node id=n1` for some of it."""
-    for event in connect(context).events(after, **read_filters(filters)):
-        if output == "table":
-            print("\t".join(plain(event.get(name)) or "-" for name in EVENT_FIELDS))
-        else:
-            show_data([event] if output == "yaml" else event, output)
-        sys.stdout.flush()
+def events(
+    context: click.Context, filters: tuple[str, ...], after: int | None, last: int, follow: bool, output: Format
+) -> None:
+    """Print what happened in the cloud last, and what happens, by whom and why; `subject=node id=n1` for some of it."""
+    found = connect(context).events(after, last if after is None else 0, follow, **read_filters(filters))
+    show_events(found, EVENT_FIELDS, output)
 
 
 COMMANDS = (audit, doctor, events)

@@ -10,6 +10,7 @@ from garbi.iaas.cli.server import connect
 from garbi.iaas.cli.waiting import settled
 from garbi.terminal.arguments import each, filters_argument, ids_argument, no_wait_option, read_filters
 from garbi.terminal.machines import FIGURE_COLUMNS, check, describe, measure, ports_text
+from garbi.terminal.moments import seen_text, with_ages
 from garbi.terminal.output import (
     Column,
     Document,
@@ -45,6 +46,7 @@ COLUMNS = (
     Column("ports", ports_text),
     Column("mem", field("mem")),
     Column("cpus", field("cpus")),
+    Column("seen", seen_text),
     Column("reason", field("reason"), rare=True),
 )
 
@@ -127,7 +129,7 @@ def list_machines(context: click.Context, filters: tuple[str, ...], output: Form
 def show(context: click.Context, id: str, output: Format) -> None:
     """Show all about one machine."""
     machine = connect(context).machines.get(id)
-    show_one({**machine, "ports": ports_text(machine)} if output == "table" else machine, output)
+    show_one({**with_ages(machine), "ports": ports_text(machine)} if output == "table" else machine, output)
 
 
 @commands.command("log")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from garbi.iaas.cli.operations import failure_lines, follow
 from garbi.iaas.cli.server import connect
 from garbi.terminal.arguments import each, filters_argument, no_wait_option, read_filters, read_pair
 from garbi.terminal.identity import find_token, is_local
+from garbi.terminal.moments import seen_text, with_ages
 from garbi.terminal.output import (
     Column,
     Command,
@@ -47,28 +47,6 @@ def drivers_text(node: Document) -> str:
     drivers = node.get("drivers")
     listed = [one for one in drivers if isinstance(one, dict)] if isinstance(drivers, list) else []
     return ",".join(plain(one.get("name")) for one in listed if one.get("available") is True)
-
-
-def seen_text(node: Document) -> str:
-    """How long ago the node answered; in a pipe, when."""
-    seen = plain(node.get("seen_at"))
-    if not seen or not on_terminal():
-        return seen
-    try:
-        ago = (datetime.now(UTC) - datetime.fromisoformat(seen)).total_seconds()
-    except (ValueError, TypeError):
-        return seen
-    return age_text(ago)
-
-
-def age_text(seconds: float) -> str:
-    """A time that has passed, for people."""
-    number = max(0, round(seconds))
-    for unit, size in (("s", 60), ("min", 60), ("h", 48)):
-        if number < size:
-            return f"{number} {unit}"
-        number //= size if unit != "h" else 24
-    return f"{number} d"
 
 
 def _of(name: str) -> Column:
@@ -212,7 +190,8 @@ def list_nodes(context: click.Context, filters: tuple[str, ...], output: Format,
 def show_node(context: click.Context, name: str, output: Format) -> None:
     """Show all about one node."""
     node = connect(context).nodes.get(name)
-    show_one({**flatten(node), "drivers": _drivers_in_words(node)} if output == "table" else node, output)
+    shown = {**flatten(with_ages(node)), "drivers": _drivers_in_words(node)}
+    show_one(shown if output == "table" else node, output)
 
 
 @commands.command("drain")
