@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.fences.nodes import a_node
 from tests.free_ports import free_port
 
 from garbi.base.checks import CheckStatus, Finding
@@ -87,6 +88,35 @@ def test_a_share_is_looked_at_when_there_is_one(tmp_path: Path) -> None:
     here = doctor.check_share(Settings(data_dir=tmp_path, image_share=f"nfs://127.0.0.1{share}"))
     assert here is not None
     assert (here.status, "not exported" in here.found, "/etc/exports" in here.mend) == (CheckStatus.FAIL, True, True)
+
+
+def test_a_power_program_is_looked_at_and_asked_about_every_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "power"
+    settings = Settings(data_dir=tmp_path, power_command=str(program))
+    assert doctor.check_power(Settings(data_dir=tmp_path)) is None
+    assert "cannot be read" in found_of(settings).found
+    program.write_text(
+        '#!/bin/sh\ncase "$1 $2" in "status lab1") echo off ;; *) echo "unknown: $2" >&2; exit 1 ;; esac\n'
+    )
+    program.chmod(0o722)
+    assert (found_of(settings).status, "chmod" in found_of(settings).mend) == (CheckStatus.FAIL, True)
+    program.chmod(0o700)
+    assert "no node yet" in found_of(settings).found
+    monkeypatch.setattr(doctor, "_nodes", lambda settings: [a_node(name="lab1")])
+    assert (found_of(settings).status, "lab1" in found_of(settings).found) == (CheckStatus.OK, True)
+    monkeypatch.setattr(doctor, "_nodes", lambda settings: [a_node(name="lab1"), a_node(name="lab2")])
+    found = found_of(settings)
+    assert (found.status, "lab2: not known" in found.found) == (CheckStatus.FAIL, True)
+    assert "unknown: lab2" in found.found
+    assert "lab1" not in found.found
+
+
+def found_of(settings: Settings) -> Finding:
+    found = doctor.check_power(settings)
+    assert found is not None
+    return found
 
 
 def test_the_command_ends_with_an_error_when_a_check_fails_and_needs_no_controller(tmp_path: Path) -> None:

@@ -6,19 +6,26 @@ import ctypes
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from garbi.base.checks import Check, Finding, fail, ok, run_checks, run_program, warn
 from garbi.base.programs import find_program
 from garbi.base.token import TOKEN_FILE
+from garbi.iaas.fences.power import PowerFence, find_flaw
+from garbi.iaas.model.node import Node
 from garbi.iaas.provisioning.target import Share
 from garbi.iaas.settings import Settings
 from garbi.storage.engine import is_sqlite, path_of
 from garbi.storage.room import REMOTE_FILE_SYSTEMS, examine_room, existing_parent, file_system
 
 TIMEOUT_S = 10.0
+MOST_ASKED, POWER_LIMIT_S = 16, 18.0
+"""Of how many hosts the power program is asked at once, and three times what each answer may take."""
+
 EXTRA = "pip install 'garbi[iaas]'"
 OLDEST_ANSIBLE = (2, 17)
 STATUS_UNSYNCHRONISED = 0x0040
@@ -178,10 +185,31 @@ def check_share(settings: Settings) -> Finding | None:
             f"{settings.image_share} is not on this host: its export was not looked at",
             "let it be read-only, all_squash, and for the nodes alone",
         )
-    flaws = find_flaws(present_exports(), Path(share.path), _hosts_of_nodes(settings))
+    flaws = find_flaws(present_exports(), Path(share.path), [node.host for node in _nodes(settings)])
     if flaws:
         return fail("; ".join(flaw.problem for flaw in flaws), flaws[0].mend)
     return ok(f"{share.path} is exported to the nodes alone, read-only")
+
+
+def check_power(settings: Settings) -> Finding | None:
+    """The program that switches hosts off is nobody else's, and knows every host."""
+    if not settings.power_command:
+        return None
+    flaw = find_flaw(Path(settings.power_command))
+    if flaw:
+        return fail(flaw, "let it be root's alone: chown root PROGRAM; chmod 0755 PROGRAM; its directory too")
+    nodes = _nodes(settings)[:MOST_ASKED]
+    if not nodes:
+        return ok(f"{settings.power_command}; there is no node yet to ask it about")
+    fence = PowerFence(settings.power_command, limit_s=POWER_LIMIT_S)
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        states = list(pool.map(lambda node: fence.ask(node, threading.Event()), nodes))
+    told = zip(nodes, states, strict=True)
+    silent = [f"{node.name}: {state}" for node, state in told if state not in ("on", "off")]
+    if silent:
+        words = f"{settings.power_command} status NODE HOST prints on or off, and nothing else"
+        return fail(f"the power program does not tell the state of {'; '.join(silent)[:1000]}", words)
+    return ok(f"{settings.power_command} tells the state of {', '.join(node.name for node in nodes)}")
 
 
 def check_clock(settings: Settings) -> Finding:
@@ -197,8 +225,8 @@ def check_clock(settings: Settings) -> Finding:
     return ok("kept by a time service")
 
 
-def _hosts_of_nodes(settings: Settings) -> list[str]:
-    """The hosts that are nodes, as far as the database tells."""
+def _nodes(settings: Settings) -> Sequence[Node]:
+    """The nodes, as far as the database tells."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from garbi.iaas.store import nodes
@@ -210,7 +238,7 @@ def _hosts_of_nodes(settings: Settings) -> list[str]:
     engine = make_engine(url, busy_timeout_s=TIMEOUT_S / 2, quick=True)
     try:
         with engine.connect() as connection:
-            return [node.host for node in nodes.list(connection)]
+            return nodes.list(connection)
     except SQLAlchemyError:
         return []
     finally:
@@ -229,6 +257,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "leadership": check_leadership,
     "token": check_token,
     "image-share": check_share,
+    "power": check_power,
     "clock": check_clock,
 }
 """Every check by the name that users see, in the order in which they are shown."""
