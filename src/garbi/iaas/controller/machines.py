@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -39,6 +41,9 @@ from garbi.iaas.workflows.feed import EventFeed
 
 REFUSALS = "placement_refusals"
 """What is counted of machines that no node could take, by the rule that spoke against one."""
+
+TOLD = (State.STOPPED, State.STARTING, State.RUNNING, State.PAUSED, State.STOPPING)
+"""States that a machine has by the word of its node alone."""
 
 PAUSE = "pause"
 """The ability of drivers that can pause machines, as nodes tell it."""
@@ -126,14 +131,14 @@ class Machines:
     def get(self, machine_id: str) -> Machine:
         """The machine with that id; raises NotFound, which says when it was removed if it was."""
         with self._database.read() as connection:
-            return self._get(connection, machine_id)
+            return _fresh(connection, self._work, [self._get(connection, machine_id)])[0]
 
     def list(
         self, filters: Mapping[str, str] | None = None, limit: int | None = None, marker: str | None = None
     ) -> list[Machine]:
         """The machines whose fields equal the filters, the oldest first; raises UnknownFilter."""
         with self._database.read() as connection:
-            return table.search(connection, filters, limit, marker)
+            return _fresh(connection, self._work, table.search(connection, filters, limit, marker))
 
     def wait_settled(self, machine_id: str, timeout_s: float) -> Machine | None:
         """Wait until its node has done what was last wished of a machine; return it, or None when it is gone.
@@ -148,7 +153,7 @@ class Machines:
                     machine = table.find(connection, machine_id)
                 left = deadline - self._clock.monotonic()
                 if machine is None or machine.settled or left <= 0:
-                    return machine
+                    return None if machine is None else self._with_seen(machine)
                 changed.wait(left)
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
@@ -170,6 +175,10 @@ class Machines:
         verdicts: list[dict[str, str]] = error.extra.get("verdicts") or []
         for rule in {str(verdict.get("filter")) for verdict in verdicts} or {"no-nodes"}:
             self._tally.count(REFUSALS, rule)
+
+    def _with_seen(self, machine: Machine) -> Machine:
+        with self._database.read() as connection:
+            return _fresh(connection, self._work, [machine])[0]
 
     def _get(self, connection: Connection, machine_id: str) -> Machine:
         machine = table.find(connection, machine_id)
@@ -234,3 +243,27 @@ def _check_wish(machine: Machine, wish: Wish, node: Node | None) -> None:
             raise Conflict(
                 f"machine {machine.id} is on its way to be {machine.wish}: it can be paused once it is there"
             )
+
+
+def _fresh(connection: Connection, work: Work, found: list[Machine]) -> list[Machine]:
+    """The machines with the moment at which their nodes last spoke of them, which is not written down each time.
+
+    A controller that does not watch the nodes itself goes by when the one that does last heard a node.
+    """
+    names = {machine.node for machine in found if machine.node is not None}
+    reports = {name: report for name in names if (report := work.report_of(name)) is not None and report.seen_at}
+    heard = {node.name: node.seen_at for node in nodes.list(connection)} if names - reports.keys() else {}
+
+    def told(machine: Machine) -> datetime | None:
+        report = reports.get(machine.node or "")
+        if report is None:
+            return heard.get(machine.node or "") if machine.state in TOLD else None
+        sight = report.machines.get(machine.id)
+        return report.seen_at if sight is not None and sight.epoch == machine.epoch else None
+
+    def fresh(machine: Machine) -> Machine:
+        moment = told(machine)
+        newer = moment is not None and (machine.seen_at is None or moment > machine.seen_at)
+        return replace(machine, seen_at=moment) if newer else machine
+
+    return [fresh(machine) for machine in found]
