@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from garbi.base.child import Ended
 from garbi.base.errors import GarbiError
 from garbi.base.http import Request
 from garbi.hyper.agent import Agent
@@ -18,14 +21,18 @@ from garbi.hyper.rest import events as event_documents
 from garbi.hyper.rest.app import create_app
 from garbi.hyper.settings import Settings as AgentSettings
 from garbi.iaas.controller import Controller
+from garbi.iaas.fences.power import PowerFence
 from garbi.iaas.main import open_controller
 from garbi.iaas.settings import DATABASE
 from garbi.iaas.settings import Settings as ControllerSettings
 from tests.simulation import serving
 from tests.simulation.databases import put_databases
+from tests.simulation.fencing import PROGRAM, PowerControl, SimSshFence, Ways
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel, Process, begin
+from tests.simulation.paces import Pace
 from tests.simulation.network import Network, Service, SimTransport
+from tests.simulation.threads import present_process
 from tests.simulation.worlds import Worlds
 
 T = TypeVar("T")
@@ -36,17 +43,11 @@ CONTROLLER_BACK_S = (1.0, 20.0)
 
 PORT = 8081
 
+WITNESS_S = 2.0
+"""How long a host waits for what others say."""
+
 WAKING_S = 5.0
 """The longest time after a thaw until the watchdog of a host has looked, whatever else it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The periods of a run, in seconds; the product's defaults are much shorter than these."""
-
-    check_s: float = 15.0
-    unreachable_s: float = 60.0
-    resync_s: float = 120.0
 
 
 class Cut(Exception):
@@ -100,6 +101,8 @@ class Cloud:
         self.dice = random.Random(f"cloud-{self.seed}")
         self.network = Network(self.kernel, random.Random(f"network-{self.seed}"))
         self.worlds = Worlds(self.kernel)
+        self.ways = Ways()
+        self.power = PowerControl(self)
         self.home = self._host("home", "10.0.0.100")
         self.nature = Process(self.kernel, "nature")
         self.nodes = {name: self._node(name, number) for number, name in enumerate(self._names())}
@@ -128,6 +131,7 @@ class Cloud:
             mem_limit_mib=4096,
             stop_deadline_s=10.0,
             resync_period_s=self.pace.resync_s,
+            audit_period_s=self.pace.audit_s,
             workers=2,
         )
         return Node(host, settings)
@@ -155,7 +159,7 @@ class Cloud:
     def _open_agent(self, node: Node) -> None:
         process = node.process
         assert process is not None
-        agent = open_agent(node.settings, clock=node.host.clock, simulated=True)
+        agent = open_agent(node.settings, clock=node.host.clock, simulated=True, ask=self.asker(node))
         node.agent = agent
         if not node.cluster_id:
             node.cluster_id, node.token = agent.cluster_id, agent.secret
@@ -171,6 +175,39 @@ class Cloud:
 
         self.network.services[f"{node.host.address}:{port}"] = Service(process, serve, open_stream)
         self.kernel.note(f"{node.name}: the agent answers")
+
+    def asker(self, node: Node) -> Callable[[str, str, Sequence[str]], Mapping[str, float]]:
+        """How what runs on a host asks other hosts when they last heard the controller."""
+
+        def ask(controller: str, key: str, peers: Sequence[str]) -> dict[str, float]:
+            said: dict[str, float] = {}
+            present, left = self.kernel, [len(peers)]
+            ticket = present.ticket()
+            for peer in peers:
+
+                def one(peer: str = peer) -> None:
+                    age_s = self._witness(node, peer, controller, key)
+                    if age_s is not None:
+                        said[peer] = age_s
+                    left[0] -= 1
+                    if left[0] == 0:
+                        present.wake(*ticket)
+
+                present_process().spawn(f"ask-{peer}", one)
+            present.block(WITNESS_S)
+            return dict(said)
+
+        return ask
+
+    def _witness(self, node: Node, peer: str, controller: str, key: str) -> float | None:
+        request = Request(
+            "GET", f"/hyper/leases/{controller}/witness", {"Authorization": f"Bearer {key}"}, timeout_s=WITNESS_S
+        )
+        try:
+            answer = SimTransport(self.network, node.name, f"http://{peer}").send(request)
+        except GarbiError:
+            return None
+        return float(json.loads(answer.read())["age_s"]) if answer.status == 200 else None
 
     # Hosts
 
@@ -217,12 +254,19 @@ class Cloud:
             data_dir=self.root / "controller",
             check_period_s=self.pace.check_s,
             unreachable_after_s=self.pace.unreachable_s,
+            audit_period_s=self.pace.audit_s,
             workers=2,
         )
 
     def fences(self) -> list[Any]:
-        """The proofs that the controller of this run may get."""
-        return []
+        """The proofs that the controller of this run may get, beside that of leases."""
+        return [SimSshFence(self, lambda: str(self.controller_id)), PowerFence(PROGRAM)]
+
+    def run_fence(
+        self, node: Node, controller_id: str, number: int, limit_s: float, cancelled: threading.Event
+    ) -> Ended | None:
+        """Run `hyper fence` on a host; None when its host did not live to say anything."""
+        raise NotImplementedError
 
     def ask(self, work: Callable[[Controller], T], limit_s: float = 60.0) -> T:
         """Have the controller do something for the present task; raises its error, or Cut when it dies under it."""

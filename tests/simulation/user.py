@@ -142,8 +142,11 @@ class User:
     def _wished(self, controller: Controller, machine: Owned, wish: Wish) -> Machine:
         try:
             return controller.machines.wish(machine.id, wish)
-        except AlreadyInState:
-            return controller.machines.get(machine.id)
+        except AlreadyInState as error:  # it ended by itself; what was wished before stays wished
+            present = controller.machines.get(machine.id)
+            if present.wish is wish:
+                return present
+            raise _Refused(error.detail) from error
         except NotFound:
             self.cloud.kernel.violate(f"I4 machine {machine.id} is gone, and nobody removed it")
             raise

@@ -1,0 +1,76 @@
+"""Faults that are planted in our own code, to see that the simulation finds them: `python -m tests.simulation.planted NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+if __name__ == "__main__":
+    from tests.simulation.patching import patch
+
+    patch()
+
+from tests.simulation.runs import Outcome, Plan, simulate
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: what is wrong with it, where, and the seeds by which it was found."""
+
+    name: str
+    words: str
+    places: tuple[tuple[str, Callable[[Any], Any]], ...]
+    """Attributes by their whole path, and what becomes of what is there."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    plan: Plan = Plan(hours=3.0, chaos_gap_s=200.0)
+
+
+@contextmanager
+def planted(fault: Fault) -> Iterator[None]:
+    """Have the fault in the product's code, and take it out again."""
+    undo: list[tuple[Any, str, Any]] = []
+    try:
+        for path, change in fault.places:
+            owner, name = _owner(path)
+            before = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+            undo.append((owner, name, before))
+            setattr(owner, name, change(getattr(owner, name)))
+        yield
+    finally:
+        for owner, name, before in reversed(undo):
+            setattr(owner, name, before)
+
+
+def hunt(fault: Fault) -> tuple[Outcome | None, int]:
+    """The first run that finds the fault, and how many runs that took; None when none does."""
+    for number, seed in enumerate(fault.seeds, 1):
+        with planted(fault):
+            outcome = simulate(seed, fault.plan)
+        if outcome.violations:
+            return outcome, number
+    return None, len(fault.seeds)
+
+
+def _owner(path: str) -> tuple[Any, str]:
+    """What has the attribute of that path: a module or a class in one."""
+    *parts, name = path.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            owner: Any = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            owner = getattr(owner, part)
+        return owner, name
+    raise LookupError(path)
+
+
+def constant(value: Any) -> Callable[[Any], Any]:
+    """Put a function there that always answers that."""
+    return lambda _real: lambda *_args, **_options: value
