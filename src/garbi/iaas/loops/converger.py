@@ -238,6 +238,7 @@ class Converger:
             "labels": {**machine.labels, **marks(self._controller_id, machine.epoch)},
             "full_copy": machine.full_copy,
             "state": "stopped" if stopped else "running",
+            "restart": machine.restart.value,
             "on_node_failure": machine.on_node_failure.value,
         }
         document = client.machines.add(order, wait_s=0, idempotency_key=_key(machine))
