@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from garbi.hyper.cli import host, images, kept, machines, purge, serve
+from garbi.hyper.cli import host, images, kept, machines, purge, serve, watchdog
 from garbi.hyper.cli.server import DEFAULT_URL, connect
 from garbi.terminal.program import run_program
 
@@ -54,7 +54,16 @@ def leave() -> None:
     """Leave the shell."""
 
 
-for command in (serve.serve, purge.purge, images.commands, kept.commands, *machines.COMMANDS, *host.COMMANDS):
+for command in (
+    serve.serve,
+    watchdog.watchdog,
+    watchdog.fence,
+    purge.purge,
+    images.commands,
+    kept.commands,
+    *machines.COMMANDS,
+    *host.COMMANDS,
+):
     command_tree.add_command(command)
 
 

@@ -156,6 +156,14 @@ class MissesStops(Protocol):
 
 
 @runtime_checkable
+class ProcessFinder(Protocol):
+    """Machines are processes of this host, which are found without the daemon: they can be ended while it does not answer."""
+
+    def processes_of(self, machine_id: str) -> list[int]:
+        """What runs of the machine, paused or not; none when it is off. Raises DriverUnavailable when that cannot be known."""
+
+
+@runtime_checkable
 class ConsoleLog(Protocol):
     """Machines have a console whose output is kept."""
 

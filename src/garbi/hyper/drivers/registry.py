@@ -15,6 +15,7 @@ GROUP = "garbi.drivers"
 ABILITIES: Mapping[str, type] = {
     "pause": protocol.Pausable,
     "repeated-stop": protocol.MissesStops,
+    "processes": protocol.ProcessFinder,
     "console-log": protocol.ConsoleLog,
     "figures": protocol.LiveFigures,
     "images": protocol.ImageKeeper,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 from garbi.base.errors import DataDirLocked
@@ -13,6 +14,7 @@ FILE = "watchdog.lock"
 FRESH_S = 8.0
 """How old the last beat of a watchdog may be that works."""
 
+TRIES = 25
 _LENGTH = 96
 
 
@@ -21,18 +23,33 @@ class Heartbeat:
 
     def __init__(self, data_dir: Path) -> None:
         """Take the lock; raises DataDirLocked while another watchdog has it."""
-        self._file = os.open(data_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._path = data_dir / FILE
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not self._take():
             holder = os.pread(self._file, _LENGTH, 0).decode(errors="replace").split(" ")[0] or "unknown"
             os.close(self._file)
-            raise DataDirLocked(f"another watchdog (pid {holder}) guards {data_dir}", holder=holder) from None
+            raise DataDirLocked(f"another watchdog (pid {holder}) guards {data_dir}", holder=holder)
+
+    def _take(self) -> bool:
+        """An agent that looks for a watchdog has the lock for a moment."""
+        for _ in range(TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            threading.Event().wait(0.02)
+        return False
 
     def beat(self, boot_id: str, now: float) -> None:
         """Say that the watchdog works at the moment `now`."""
         text = f"{os.getpid()} {boot_id} {now:.3f}".ljust(_LENGTH - 1) + "\n"
         os.pwrite(self._file, text.encode(), 0)
+
+    def is_current(self) -> bool:
+        """Whether the locked file is still that of the data directory, which may be gone."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Let another watchdog take the directory."""

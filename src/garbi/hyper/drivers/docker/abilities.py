@@ -8,15 +8,17 @@ from garbi.hyper.drivers.docker.engine import Engine
 from garbi.hyper.drivers.docker.figures import figures_from
 from garbi.hyper.drivers.docker.fleet import Fleet
 from garbi.hyper.drivers.docker.images import Images
+from garbi.hyper.drivers.docker.processes import ContainerProcesses
 from garbi.hyper.drivers.protocol import Condition, Figures
 
 
 class DockerAbilities:
-    """Pausable, ConsoleLog, LiveFigures, ImageKeeper, HostFootprint and RegistryPuller for containers."""
+    """Pausable, ProcessFinder, ConsoleLog, LiveFigures, ImageKeeper, HostFootprint and RegistryPuller for containers."""
 
     _engine: Engine
     _fleet: Fleet
     _images: Images
+    _processes: ContainerProcesses
 
     def pause(self, machine_id: str) -> None:
         found = self._fleet.get(machine_id)
@@ -26,6 +28,9 @@ class DockerAbilities:
         if condition is not Condition.RUNNING:
             raise Conflict(f"machine {machine_id} does not run, it cannot be paused")
         self._fleet.act("pause", found, lambda client: client.pause(found["Id"]), lambda now: now is Condition.PAUSED)
+
+    def processes_of(self, machine_id: str) -> list[int]:
+        return self._processes.find(machine_id)
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
         """The last `limit` bytes of the console's output; what the ring buffer of the log has dropped is not there."""
@@ -51,8 +56,9 @@ class DockerAbilities:
         self._images.drop(sha256)
 
     def withdraw(self) -> None:
-        """Delete the engine's copies of our images; there is nothing else that serves all machines."""
+        """Delete the engine's copies of our images, and our notes; there is nothing else that serves all machines."""
         self._images.drop_all()
+        self._processes.destroy()
 
     def pull(self, reference: str) -> str:
         """Fetch the image, if its registry is one of the setting `registries`; return its manifest's sha256, to be pinned."""

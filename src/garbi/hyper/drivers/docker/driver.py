@@ -13,6 +13,7 @@ from garbi.hyper.drivers.docker.events import EventWatch
 from garbi.hyper.drivers.docker.fleet import Fleet, Inspected
 from garbi.hyper.drivers.docker.images import Images
 from garbi.hyper.drivers.docker.kept import ContainerKeeper
+from garbi.hyper.drivers.docker.processes import ContainerProcesses
 from garbi.hyper.drivers.protocol import (
     Condition,
     DriverContext,
@@ -44,6 +45,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         self._engine = Engine(context.settings.get("host") or DEFAULT_HOST)
         self._fleet = Fleet(self._engine, self._marks)
         self._images = Images(self._engine, self._marks, registries, context.data_dir)
+        self._processes = ContainerProcesses(self._engine.host, self._marks, context.data_dir / "containers")
         self._watch: EventWatch | None = None
 
     def info(self) -> DriverInfo:
@@ -76,6 +78,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         condition = observe_inspected(machine_id, found).condition
         if condition is Condition.RUNNING:
             return
+        self._processes.note(machine_id, found["Id"])
         self._fleet.act(
             "start",
             found,
@@ -106,6 +109,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         except Conflict:  # somebody else, or an earlier call that was cut off, is removing it
             self._wait_until_gone(machine_id, found)
         reach("docker.remove.deleted")
+        self._processes.forget(machine_id)
 
     def observe(self, machine_id: str | None = None) -> list[Observation]:
         if machine_id is None:
@@ -140,6 +144,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
                 return False
             self.remove(machine.id)
             self._fleet.create(name, config)
+        self._processes.forget(machine.id)  # what is noted is another container, of former times
         return True
 
     def _undo_creation(self, machine_id: str) -> None:

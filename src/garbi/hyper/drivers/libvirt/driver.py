@@ -23,7 +23,7 @@ from garbi.hyper.drivers.libvirt.figures import measure
 from garbi.hyper.drivers.libvirt.footprint import Footprint
 from garbi.hyper.drivers.libvirt.kept import KeptDisks
 from garbi.hyper.drivers.libvirt.marks import Marks
-from garbi.hyper.drivers.libvirt.processes import ProcessWatch, is_gone, pid_of, was_killed
+from garbi.hyper.drivers.libvirt.processes import ProcessWatch, is_gone, pid_of, pids_of, was_killed
 from garbi.hyper.drivers.libvirt.states import KILLED, cause_in, condition_of, failure_of
 from garbi.hyper.drivers.protocol import (
     Condition,
@@ -370,6 +370,9 @@ class LocalQemuDriver(QemuDriver):
         super().close()
         if self._processes is not None:
             self._processes.close()
+
+    def processes_of(self, machine_id: str) -> list[int]:
+        return pids_of(self._marks.domain_uuid(machine_id))
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
         check_name("id", machine_id)

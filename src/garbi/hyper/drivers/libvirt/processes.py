@@ -25,6 +25,17 @@ def pid_of(domain_name: str) -> int | None:
         return None
 
 
+def pids_of(domain_uuid: str) -> list[int]:
+    """The processes that run a domain, found by their command line, whatever libvirt says or writes; none has ended."""
+    sought, found = f"\0-uuid\0{domain_uuid}\0".encode(), []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError):
+                if sought in Path(f"/proc/{name}/cmdline").read_bytes():  # that of a process that has ended is empty
+                    found.append(int(name))
+    return found
+
+
 def was_killed(pid: int) -> bool:
     """Whether the process has ended by a signal or an error, and is yet to be reaped."""
     try:

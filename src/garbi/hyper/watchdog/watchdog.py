@@ -1,0 +1,145 @@
+"""The watchdog of a host: ends what runs under a lease that has ended, though the agent is dead, hangs or cannot be reached.
+
+What it does may be done twice. It writes that a lease has ended before it ends a machine, and goes on after a crash from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from garbi.base.clock import Clock
+from garbi.base.errors import GarbiError, NotFound
+from garbi.base.failpoints import reach
+from garbi.hyper.leases.files import LeaseFiles, Sign
+from garbi.hyper.leases.heartbeat import Heartbeat
+from garbi.hyper.leases.inquiry import Ask, Inquiry
+from garbi.hyper.leases.record import Lease
+from garbi.hyper.leases.verdict import Verdict, judge
+from garbi.hyper.watchdog.leased import Leased
+from garbi.hyper.watchdog.stopping import Stopping
+
+log = logging.getLogger(__name__)
+
+PACE_S = 1.0
+"""Pause between two looks."""
+
+CLEAN_LOOKS = 2
+"""How often nothing is to be seen running, one look after the other, until the end is taken for complete: what the agent was
+about to start when the lease ended comes between them."""
+
+
+class Watchdog:
+    """Guards one data directory. `tick` is one look at all leases; `run` looks every second."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        clock: Clock,
+        boot_id: str,
+        stopping: Stopping,
+        leased: Callable[[str, int], Leased],
+        ask: Ask,
+    ) -> None:
+        """Take the place of the watchdog; raises DataDirLocked when another has it, NotFound without a data directory."""
+        if not data_dir.is_dir():
+            raise NotFound(f"there is no data directory {data_dir}: the agent makes it at its first start")
+        self._files = LeaseFiles(data_dir)
+        self._heartbeat = Heartbeat(data_dir)
+        self._clock = clock
+        self._boot_id = boot_id
+        self._stopping = stopping
+        self._leased = leased
+        self._ask = ask
+        self._inquiries: dict[str, Inquiry] = {}
+        self._read: dict[str, tuple[Sign, Lease | None]] = {}
+        self._ended: dict[str, int] = {}
+        self._clean: dict[str, tuple[int, int]] = {}
+
+    def run(self, ending: threading.Event) -> None:
+        """Look every second until `ending` is set, or the data directory is gone."""
+        while not ending.is_set() and self._heartbeat.is_current():
+            began = self._clock.monotonic()
+            self.tick()
+            ending.wait(max(PACE_S - (self._clock.monotonic() - began), 0.0))
+
+    def tick(self) -> None:
+        """Look at every lease once, and do what follows. Never raises."""
+        for controller in self._files.controllers():
+            self._beat()
+            try:
+                self._look_at(controller)
+            except GarbiError as error:
+                log.error("a lease cannot be looked at", extra={"controller": controller, "detail": error.detail})
+            except Exception:  # the watchdog has to survive what it cannot foresee
+                log.exception("a lease cannot be looked at", extra={"controller": controller})
+        self._beat()
+
+    def close(self) -> None:
+        """Let another watchdog take the place."""
+        self._heartbeat.release()
+
+    def _beat(self) -> None:
+        self._heartbeat.beat(self._boot_id, self._clock.since_boot())
+
+    def _look_at(self, controller: str) -> None:
+        lease = self._lease(controller)
+        fenced = max(self._files.fenced(controller), self._ended.get(controller, 0))
+        if lease is not None and lease.number > fenced and self._has_ended(lease):
+            log.warning("a lease has ended: its machines are ended", extra=_fields(lease))
+            fenced = self._end(lease)
+        if fenced > 0:
+            self._stop(controller, fenced)
+
+    def _lease(self, controller: str) -> Lease | None:
+        sign = self._files.lease_sign(controller)
+        known = self._read.get(controller)
+        if known is None or known[0] != sign:
+            known = self._read[controller] = (sign, self._files.read(controller))
+        return known[1]
+
+    def _has_ended(self, lease: Lease) -> bool:
+        if lease.boot_id != self._boot_id or not lease.armed:
+            return False
+        inquiry = self._inquiries.setdefault(lease.controller, Inquiry(self._ask, self._clock.since_boot))
+        inquiry.pursue(lease)
+        present = self._lease(lease.controller)  # a renewal may have come while others were asked
+        if present is None:
+            return False
+        verdict = judge(present, self._boot_id, self._clock.since_boot(), inquiry.evidence)
+        return verdict is Verdict.ENDED and present.number == lease.number
+
+    def _end(self, lease: Lease) -> int:
+        reach("watchdog.ended")
+        try:
+            return self._files.fence(lease.controller, lease.number)
+        except GarbiError as error:  # a disk that is full or broken saves no machine
+            log.error("the end of a lease cannot be written down", extra={**_fields(lease), "detail": error.detail})
+            return lease.number
+        finally:
+            self._ended[lease.controller] = lease.number
+
+    def _stop(self, controller: str, fenced: int) -> None:
+        """End what runs under the leases up to `fenced`, until two looks have found nothing."""
+        number, looks = self._clean.get(controller, (0, 0))
+        if number == fenced and looks >= CLEAN_LOOKS:
+            return
+        self._beat()
+        found = self._leased(controller, fenced)
+        reach("watchdog.stop.begun")
+        done = self._stopping.stop(found.ending)
+        reach("watchdog.stop.done")
+        for machine_id in done.stopped:
+            log.warning("a machine was ended with its lease", extra={"controller": controller, "machine": machine_id})
+        for machine_id, why in done.running.items():
+            log.error(
+                "a machine cannot be ended", extra={"controller": controller, "machine": machine_id, "detail": why}
+            )
+        clean = not done.stopped and not done.running
+        self._clean[controller] = (fenced, looks + 1 if clean and number == fenced else int(clean))
+
+
+def _fields(lease: Lease) -> dict[str, object]:
+    return {"controller": lease.controller, "number": lease.number, "ttl_s": lease.ttl_s}
