@@ -15,6 +15,9 @@ CONFIRM_S = 1.0
 CONFIRM_REGULAR_S = 5.0
 """The same for the regular one, for which nobody waits."""
 
+INVARIANTS = tuple(f"I{number}" for number in range(1, 15))
+"""Those of DESIGN.md."""
+
 FIRST_S = 15.0
 """Pause before the first regular audit, at most: after a start, things have yet to come to rest."""
 

@@ -31,6 +31,11 @@ class Crews:
         """Have a machine looked at after `delay_s` seconds."""
         self._queue(type_name).add_later(machine_id, delay_s)
 
+    def waiting(self) -> dict[str, int]:
+        """How many machines wait for a worker, by their type."""
+        with self._lock:
+            return {name: queue.waiting() for name, queue in self._queues.items()}
+
     def dismiss(self, type_name: str) -> None:
         """Send a crew home; it is made anew when its type is asked for again."""
         with self._lock:

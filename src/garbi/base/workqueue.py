@@ -55,6 +55,11 @@ class WorkQueue:
                 self._ready.append(item)
                 self._changed.notify()
 
+    def waiting(self) -> int:
+        """How many items nobody has in hand that could be taken now."""
+        with self._changed:
+            return len(self._ready)
+
     def close(self) -> None:
         """Send every worker home."""
         with self._changed:

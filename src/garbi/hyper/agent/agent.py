@@ -23,6 +23,7 @@ from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.settings import Settings
 from garbi.hyper.store.database import Database
+from garbi.storage.engine import path_of
 from garbi.storage.lock import DataDirLock
 
 PATIENCE_S = 10.0
@@ -78,6 +79,7 @@ class Agent:
         self.drivers = parts.drivers
         self.capacity = parts.capacity
         self.auditing = parts.auditing
+        self.converger = parts.converger
         self.tally = parts.tally
         self._newest = NewestEvent(parts.events)
         self._closed = threading.Event()
@@ -110,6 +112,12 @@ class Agent:
     def audit(self) -> list[Violation]:
         """The invariants that do not hold; none on a healthy host. What is in motion gets a second to come to rest."""
         return confirmed(self._parts.audit.run, CONFIRM_S)
+
+    def database_bytes(self) -> int:
+        """How large the database is, with its journal."""
+        path = path_of(self._parts.database.url)
+        files = (path, path.with_name(path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def healthy(self) -> bool:
         """Whether the agent works: it is open and its database answers."""

@@ -113,6 +113,15 @@ class Converger:
         """Have every machine compared with what its driver sees, and with what it may do, soon."""
         self._resync.want()
 
+    def looked_s_ago(self) -> float | None:
+        """Seconds since the last look at everything ended; None before the first."""
+        at = self._resync.looked_at
+        return None if at is None else self._clock.monotonic() - at
+
+    def waiting(self) -> dict[str, int]:
+        """How many machines wait for a worker, by their type."""
+        return self._crews.waiting()
+
     def stop(self) -> None:
         """Begin nothing more; what was begun is taken up again at the next start."""
         with self._watch_lock:  # a driver that is about to be closed is not about to be watched

@@ -43,6 +43,7 @@ class Resync:
         self._watch = watch
         self._differs = differs
         self._add = add
+        self.looked_at: float | None = None
         self._lock = threading.Lock()
         self._types: set[str] = set()
         self._all = False
@@ -97,6 +98,7 @@ class Resync:
             for type_name in sorted({row.type for row in rows if only is None or row.type in only}):
                 self._look_at_type(type_name, [row for row in rows if row.type == type_name])
             self._publisher.resync()
+            self.looked_at = self._clock.monotonic()
         except Exception:  # the loop has to survive what it cannot foresee
             if not self._closing.is_set():
                 log.exception("resync failed")

@@ -10,9 +10,13 @@ from enum import StrEnum
 from typing import Protocol
 
 from garbi.base.errors import FenceFailed
+from garbi.base.tally import Tally
 from garbi.iaas.model.node import Node
 
 log = logging.getLogger(__name__)
+
+TRIED = "fences_tried"
+"""What is counted of fences that were tried, by their names and by whether they proved something."""
 
 
 class Scope(StrEnum):
@@ -63,8 +67,9 @@ class Fence(Protocol):
 class Fences:
     """The fences of a controller, tried in their order."""
 
-    def __init__(self, fences: Sequence[Fence]) -> None:
+    def __init__(self, fences: Sequence[Fence], tally: Tally | None = None) -> None:
         self._fences = tuple(fences)
+        self._tally = tally or Tally()
 
     def __iter__(self) -> Iterator[Fence]:
         return iter(self._fences)
@@ -77,6 +82,8 @@ class Fences:
                 attempts.append(Attempt(fence.name, "it was cancelled", tried=False))
                 continue
             outcome = _try(fence, node, cancelled)
+            if isinstance(outcome, Proof) or outcome.tried:
+                self._tally.count(TRIED, fence.name, "proven" if isinstance(outcome, Proof) else "failed")
             if isinstance(outcome, Proof):
                 return outcome
             attempts.append(outcome)
