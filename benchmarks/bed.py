@@ -33,26 +33,39 @@ class Bed:
         self._token_file = self.data_dir / TOKEN_FILE
         identity = {"GARBI_HYPER_URL": self.url, "GARBI_HYPER_TOKEN_FILE": str(self._token_file)}
         self.environment = {**os.environ, **identity, **(settings or {})}
-        command = [str(BIN / "hyper"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
-        self._log = (self.data_dir / "serve.log").open("wb")
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=self.environment)
+        self._log = (self.data_dir / "serve.log").open("ab")
+        self.process = self._serve()
 
     def __enter__(self) -> Bed:
-        self._wait_for_answers()
+        try:
+            self._wait_for_answers()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            ids = self.hyper("list", "-q").split()
-            if ids:
-                self.hyper("rm", *ids)
+            if self.process.poll() is None:
+                ids = self.hyper("list", "-q").split()
+                if ids:
+                    self.hyper("rm", *ids)
         finally:
             self.process.terminate()
             self.process.wait()
             self._log.close()
             self.hyper("purge", "--yes", "--data-dir", str(self.data_dir))
+
+    def kill(self) -> None:
+        """Kill the agent, as nothing is killed that could prepare for it."""
+        self.process.kill()
+        self.process.wait()
+
+    def serve_again(self) -> None:
+        """Start an agent in the place of the one that was killed."""
+        self.process = self._serve()
 
     @property
     def cluster(self) -> str:
@@ -75,6 +88,10 @@ class Bed:
     def resident_mib(self) -> float:
         """The resident memory of the agent."""
         return resident_mib(self.process.pid)
+
+    def _serve(self) -> subprocess.Popen[bytes]:
+        command = [str(BIN / "hyper"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        return subprocess.Popen(command, stdout=self._log, stderr=self._log, env=self.environment)
 
     def _wait_for_answers(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
