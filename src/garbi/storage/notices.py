@@ -57,15 +57,18 @@ class Notices(Generic[E]):
         self._clock = clock
         self._lock = threading.Lock()
         self._own: set[int] = set()
+        self._doubtful: set[int] = set()
         self._seq = 0
         self._wake = Wake()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._listen_forever, name="notices", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin with the events after the newest; raises DatabaseUnavailable."""
+        session = self._listen()
         self._seq = self._feed.last_seq()
         self._database.heralded_by(self)
+        self._thread = threading.Thread(target=self._hear_forever, args=(session,), name="notices", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -75,7 +78,7 @@ class Notices(Generic[E]):
 
     def join(self, patience_s: float) -> None:
         """Wait for the thread, at most `patience_s` seconds."""
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(patience_s)
 
     def announce(self, transaction: Transaction[E]) -> None:
@@ -93,48 +96,63 @@ class Notices(Generic[E]):
 
     def abandon(self, events: list[E]) -> None:
         """If they were written all the same, they are told as those of others are."""
+        numbers = {event.seq for event in events if event.seq}
         with self._lock:
-            self._own.difference_update(event.seq for event in events)
+            self._own -= numbers
+            self._doubtful |= {number for number in numbers if number <= self._seq}
+        self._wake()
 
     # Helpers in the order in which they are called
 
-    def _listen_forever(self) -> None:
+    def _listen(self) -> Session:
+        session = Session(self._database.url, SETTINGS, self._wake, self._clock)
+        try:
+            session.ask(f"LISTEN {CHANNEL}", ANSWER_S)
+        except GarbiError:
+            session.close()
+            raise
+        return session
+
+    def _hear_forever(self, session: Session | None) -> None:
         pause = SHORTEST_PAUSE_S
         while not self._stopped.is_set():
-            session: Session | None = None
             try:
-                session = Session(self._database.url, SETTINGS, self._wake, self._clock)
-                session.ask(f"LISTEN {CHANNEL}", ANSWER_S)
-                self._catch_up()
-                self._feed.let_go()  # what passed by meanwhile is known to nobody
+                if session is None:
+                    session = self._listen()
+                    self._catch_up()
+                    self._feed.let_go()  # what passed by meanwhile is known to nobody
                 pause = SHORTEST_PAUSE_S
-                while not self._stopped.is_set():
-                    self._take([json.loads(note) for note in session.notes()])
-            except Interrupted:
-                pass
+                self._hear_on(session)
             except GarbiError as error:
                 log.warning("what other controllers write is not heard", extra={"detail": error.detail})
             except Exception:  # the thread has to survive what it cannot foresee
                 log.exception("what other controllers write is not heard")
-            finally:
-                if session is not None:
-                    session.close()
+            if session is not None:
+                session.close()
+                session = None
             self._stopped.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    def _take(self, notices: list[dict[str, Any]]) -> None:
-        for notice in notices:
-            number = int(notice["seq"])
-            if notice["from"] == self._sender and self._is_own(number):
-                self._pass(number)
-                continue
-            if number > self._seq:
-                self._catch_up()
-            passing = notice.get("passing", ())
-            if passing is None:
-                self._feed.let_go()
-            elif notice["from"] != self._sender:
-                self._feed.wake(passing)
+    def _hear_on(self, session: Session) -> None:
+        while not self._stopped.is_set():
+            try:
+                for note in session.notes():
+                    self._take(json.loads(note))
+            except Interrupted:
+                self._clear_doubts()
+
+    def _take(self, notice: dict[str, Any]) -> None:
+        number = int(notice["seq"])
+        if notice["from"] == self._sender and self._is_own(number):
+            self._pass(number)
+            return
+        if number > self._seq:
+            self._catch_up()
+        passing = notice.get("passing", ())
+        if passing is None:
+            self._feed.let_go()
+        elif notice["from"] != self._sender:
+            self._feed.wake(passing)
 
     def _is_own(self, number: int) -> bool:
         with self._lock:
@@ -150,7 +168,19 @@ class Notices(Generic[E]):
         while page := self._feed.since(self._seq, PAGE):
             with self._lock:
                 foreign = [event for event in page if event.seq not in self._own]
+                self._doubtful -= {event.seq for event in foreign}
             self._pass(page[-1].seq)
-            if foreign:
-                self._feed.publish(foreign)
-                self._hear(foreign)
+            self._tell(foreign)
+
+    def _clear_doubts(self) -> None:
+        """Tell of events whose writer could not know that they were written, and whose notice has passed already."""
+        with self._lock:
+            doubtful, self._doubtful = self._doubtful, set()
+        if doubtful:
+            page = self._feed.since(min(doubtful) - 1, PAGE)
+            self._tell([event for event in page if event.seq in doubtful])
+
+    def _tell(self, events: list[E]) -> None:
+        if events:
+            self._feed.publish(events)
+            self._hear(events)
