@@ -13,6 +13,7 @@ from tests.host.agent.host_agent import (
     KINDS,
     VM,
     HostAgent,
+    eventually,
     facts,
     facts_when_up,
     page,
@@ -21,7 +22,7 @@ from tests.host.agent.host_agent import (
 from tests.host.docker_archives import shell_image
 
 from garbi.hyper.model.image import ImageType
-from garbi.hyper.model.machine import PublishedPort, State, Wish
+from garbi.hyper.model.machine import PublishedPort, RestartPolicy, State, Wish
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.libvirt]
 
@@ -31,7 +32,7 @@ def webs(host: HostAgent) -> Iterator[dict[str, PublishedPort]]:
     """The pages of one mortal machine of each kind."""
     published = {kind: ports(80)[0] for kind in KINDS}
     for kind, web in published.items():
-        host.run(f"mortal-{kind}", kind, web, mem=96)
+        host.run(f"mortal-{kind}", kind, web, mem=96, restart=RestartPolicy.NO)
     yield published
     assert host.agent.audit() == []
 
@@ -98,7 +99,117 @@ def test_a_container_whose_first_process_wants_more_memory_than_it_has_fails_for
 ) -> None:
     image = shell_image(tmp_path / "greedy.tar", "exec busybox dd if=/dev/zero of=/dev/null bs=300M count=1")
     host.agent.images.add("greedy", ImageType.DOCKER, [image.path.read_bytes()])
-    host.add("greedy", "greedy", mem=64)
+    host.add("greedy", "greedy", mem=64, restart=RestartPolicy.NO)
     assert host.await_state("greedy", State.FAILED).reason == "killed: out of memory"
     host.remove("greedy")
+    host.add("greedy", "greedy", mem=64)
+    eventually("the second restart is waited for", lambda: "restart 2 of 5 in 10 s" in reason(host, "greedy"))
+    assert "killed: out of memory" in reason(host, "greedy")
+    stopped = host.wish("greedy", Wish.STOPPED)
+    assert (stopped.state, stopped.reason, stopped.restarts) == (State.STOPPED, "", 0)
+    host.remove("greedy")
     host.agent.images.remove("greedy")
+
+
+# Machines that are started again
+
+
+@pytest.fixture(scope="module")
+def lasting(host: HostAgent) -> Iterator[dict[str, PublishedPort]]:
+    """The pages of one machine of each kind that is started again when it fails, as all are unless somebody says otherwise."""
+    published = {kind: ports(80)[0] for kind in KINDS}
+    for kind, web in published.items():
+        made = host.run(f"lasting-{kind}", kind, web, mem=96)
+        assert made.restart is RestartPolicy.ON_FAILURE
+        assert facts_when_up(web)["hostname"] == f"lasting-{kind}"
+    yield published
+    assert host.agent.audit() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_machine_whose_process_is_killed_answers_again(
+    host: HostAgent, lasting: dict[str, PublishedPort], kind: str
+) -> None:
+    start_anew(host, lasting, kind)
+    os.kill(host.pid(f"lasting-{kind}", kind), signal.SIGKILL)
+    assert restarted(host, lasting, kind) == CAUSES[kind]
+    assert facts_when_up(lasting[kind])["hostname"] == f"lasting-{kind}"
+
+
+def test_a_virtual_machine_whose_guest_panics_answers_again(host: HostAgent, lasting: dict[str, PublishedPort]) -> None:
+    start_anew(host, lasting, VM)
+    page(lasting[VM], "/cgi-bin/crash", timeout_s=0.5)
+    assert restarted(host, lasting, VM) == "the guest crashed"
+    assert facts_when_up(lasting[VM])["hostname"] == "lasting-vm"
+
+
+def test_a_container_that_ends_with_a_code_answers_again(host: HostAgent, lasting: dict[str, PublishedPort]) -> None:
+    start_anew(host, lasting, CONTAINER)
+    page(lasting[CONTAINER], "/cgi-bin/exit")
+    assert restarted(host, lasting, CONTAINER) == "exited with code 3"
+    assert facts_when_up(lasting[CONTAINER])["hostname"] == "lasting-container"
+
+
+def test_a_machine_that_its_user_stops_or_that_ends_in_order_stays_so(
+    host: HostAgent, lasting: dict[str, PublishedPort]
+) -> None:
+    for kind in KINDS:
+        start_anew(host, lasting, kind)
+        stopped = host.wish(f"lasting-{kind}", Wish.STOPPED)
+        assert (stopped.state, stopped.reason, stopped.restarts) == (State.STOPPED, "", 0)
+    start_anew(host, lasting, VM)
+    page(lasting[VM], "/cgi-bin/exit", timeout_s=0.5)
+    assert host.await_state("lasting-vm", State.STOPPED).reason == "it ended by itself"
+    assert host.state("lasting-container") is State.STOPPED
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_machine_that_is_always_to_run_answers_again_whatever_ended_it(
+    host: HostAgent, tmp_path: Path, kind: str
+) -> None:
+    image = kind
+    if kind is CONTAINER:
+        image = "brief"
+        content = shell_image(tmp_path / "brief.tar", "exec busybox sleep 1").path.read_bytes()
+        host.agent.images.add(image, ImageType.DOCKER, [content])
+    web = ports(80)[0]
+    host.run("always", image, web, mem=96, restart=RestartPolicy.ALWAYS)
+    if kind is VM:
+        facts_when_up(web)
+        page(web, "/cgi-bin/exit", timeout_s=0.5)
+    eventually("it runs again", lambda: "restart 1 of 5: it ended by itself" in history(host, "always"))
+    if kind is VM:
+        assert facts_when_up(web)["hostname"] == "always"
+    host.remove("always")
+    if kind is CONTAINER:
+        host.agent.images.remove("brief")
+
+
+def start_anew(host: HostAgent, published: dict[str, PublishedPort], kind: str) -> None:
+    """Have the machine run with all its restarts before it: a user's wish gives them back."""
+    machine_id = f"lasting-{kind}"
+    if host.state(machine_id) is State.RUNNING and host.agent.machines.get(machine_id).restarts:
+        host.wish(machine_id, Wish.STOPPED)
+    if host.state(machine_id) is not State.RUNNING:
+        host.wish(machine_id, Wish.RUNNING)
+    assert facts_when_up(published[kind])["hostname"] == machine_id
+
+
+def restarted(host: HostAgent, published: dict[str, PublishedPort], kind: str) -> str:
+    """Wait until the machine was started again, and nothing else happened; return what ended it."""
+    machine_id = f"lasting-{kind}"
+    eventually("it is started again", lambda: host.agent.machines.get(machine_id).restarts == 1)
+    assert host.await_state(machine_id, State.RUNNING).reason == ""
+    told = history(host, machine_id)
+    assert told[-2].removesuffix("; restart 1 of 5 now") == told[-1].removeprefix("restart 1 of 5: ")
+    return told[-1].removeprefix("restart 1 of 5: ")
+
+
+def history(host: HostAgent, machine_id: str) -> list[str]:
+    """What was said of the machine, in order."""
+    events = host.agent.events.since(0, 100_000)
+    return [event.reason for event in events if event.machine_id == machine_id and event.reason]
+
+
+def reason(host: HostAgent, machine_id: str) -> str:
+    return host.agent.machines.get(machine_id).reason
