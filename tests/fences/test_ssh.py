@@ -166,6 +166,8 @@ def test_an_agent_is_not_started_again_when_nothing_was_proven(scene: Scene) -> 
         (ANSWER | {"fenced": "3"}, "did not end lease 3"),
         (ANSWER | {"fenced": True}, "did not end lease 3"),
         (ANSWER | {"running": ["web"]}, "could not stop web"),
+        (ANSWER | {"running": ["web"], "why": {"web": "its processes\ndo not end"}}, "stop web: its processes do not end"),
+        (ANSWER | {"running": ["web"], "why": ["\x1b"]}, "could not stop web"),
         (ANSWER | {"running": None}, "'running'"),
         (ANSWER | {"running": 0}, "'running'"),
         ({key: value for key, value in ANSWER.items() if key != "running"}, "'running'"),

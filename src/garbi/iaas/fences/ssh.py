@@ -106,7 +106,7 @@ def _read(said: Ended, node: Node) -> str:
     answer = _parse(text, code, said)
     running = _machines(answer, "running")
     if running:
-        raise FenceFailed(f"the host could not stop {_listed(running)}{_complaint(said)}")
+        raise FenceFailed(f"the host could not stop {_listed(running)}{_why(answer)}{_complaint(said)}")
     if code != "0":
         raise FenceFailed(_failed(code, said))
     fenced = answer.get("fenced")
@@ -148,6 +148,13 @@ def _machines(answer: dict[str, Any], field: str) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(each, str) and MACHINE_ID.match(each) for each in found):
         raise FenceFailed(f"the host's answer has no list of machines in {field!r}")
     return found
+
+
+def _why(answer: dict[str, Any]) -> str:
+    """What the host says of the first machine that it could not stop."""
+    found = answer.get("why")
+    words = _short(next(iter(found.values()), "")) if isinstance(found, dict) else ""
+    return f": {words}" if words else ""
 
 
 def _listed(machines: list[str]) -> str:
