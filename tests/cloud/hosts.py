@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import subprocess
@@ -87,12 +88,13 @@ class Lab:
         self.name = f"garbi-cloud-{secrets.token_hex(4)}"
         self.key = directory / "key"
         self._hosts: list[str] = []
+        self._numbers = itertools.count(1)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", self.key], check=True)
         subprocess.run(["docker", "network", "create", self.name], check=True, stdout=subprocess.DEVNULL)
 
     def add_host(self, image: str, more: Sequence[str] = ()) -> Host:
         """Boot a host that lets the lab's key in; `more` are options of `docker run`."""
-        short = f"host{len(self._hosts) + 1}"
+        short = f"host{next(self._numbers)}"
         name = f"{self.name}-{short}"
         self._hosts.append(name)
         options = [f"--network={self.name}", *more]
