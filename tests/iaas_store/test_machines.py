@@ -140,8 +140,6 @@ def test_nothing_is_known_of_the_machines_of_a_silent_node_but_that_they_failed_
     with cloud.read() as connection:
         states = {machine.id: machine.state for machine in machines.of_node(connection, "n1")}
     assert sorted(states.values()) == [State.FAILED, State.PENDING, State.UNKNOWN, State.UNKNOWN]
-    with cloud.write() as transaction:
-        assert len(machines.mark_node_failed(transaction, "n1", "its node is dead", LATER)) == 3
     assert cloud.machine("elsewhere") == elsewhere
 
 

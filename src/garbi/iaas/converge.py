@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from garbi.hyper_api.vocabulary import State, Wish
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.model.machine import Machine
 
 
@@ -46,7 +46,12 @@ class Silent:
     """The node does not answer, or may not be asked."""
 
 
-Seen = Sight | Absent | Silent
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It is proven that nothing of the machine runs on its node, which is unavailable; something of it may lie there."""
+
+
+Seen = Sight | Absent | Silent | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,11 @@ Decision = Act | Mirror | Gone | Await
 DISAPPEARED = "it disappeared from node"
 """How the reason begins when a node has lost a machine."""
 
+HELD = "held: "
+"""How a node's reason begins when a machine may not run there before it is told once more."""
+
+UP = (Wish.RUNNING, Wish.PAUSED)
+
 
 def next_step(machine: Machine, seen: Seen, image_there: bool) -> Decision:
     """Decide what to do about a machine, from its wish, what its node was told, and what its node says of it.
@@ -90,15 +100,11 @@ def next_step(machine: Machine, seen: Seen, image_there: bool) -> Decision:
     """
     if machine.wish is Wish.REMOVED:
         return _toward_removed(machine, seen)
+    if isinstance(seen, Lost):
+        return _without_node(machine)
     if machine.told_generation == 0:
         return _toward_created(machine, seen, image_there)
-    if isinstance(seen, Silent):
-        return Await()
-    if isinstance(seen, Absent) or seen.epoch != machine.epoch:
-        return Mirror(State.FAILED, f"{DISAPPEARED} {machine.node}")
-    if machine.told_generation < machine.generation:
-        return Act(Step.TELL, machine.state)
-    return Mirror(seen.state, seen.reason, seen.address, seen.settled)
+    return Await() if isinstance(seen, Silent) else _as_seen(machine, seen)
 
 
 def nothing_sent(machine: Machine) -> bool:
@@ -107,7 +113,7 @@ def nothing_sent(machine: Machine) -> bool:
 
 
 def _toward_removed(machine: Machine, seen: Seen) -> Decision:
-    if nothing_sent(machine):
+    if nothing_sent(machine) or isinstance(seen, Lost):  # what lies on a dead node is removed when that is back
         return Gone()
     if isinstance(seen, Silent):
         return Await()
@@ -118,8 +124,25 @@ def _toward_removed(machine: Machine, seen: Seen) -> Decision:
     return Act(Step.REMOVE, State.REMOVING)
 
 
+def _without_node(machine: Machine) -> Decision:
+    """What becomes of a machine while its node is dead: one that is to run is created elsewhere, where its policy lets it."""
+    if machine.wish in UP and machine.on_node_failure is NodeFailurePolicy.RECREATE:
+        return Await()
+    state = State.FAILED if machine.wish in UP else State.STOPPED
+    return Mirror(machine.state if machine.settled else state, machine.reason)
+
+
+def _as_seen(machine: Machine, seen: Sight | Absent) -> Decision:
+    if isinstance(seen, Absent) or seen.epoch != machine.epoch:
+        return Mirror(State.FAILED, f"{DISAPPEARED} {machine.node}")
+    held = machine.wish is Wish.RUNNING and seen.settled and seen.reason.startswith(HELD)
+    if machine.told_generation < machine.generation or held:
+        return Act(Step.TELL, machine.state)
+    return Mirror(seen.state, seen.reason, seen.address, seen.settled)
+
+
 def _toward_created(machine: Machine, seen: Seen, image_there: bool) -> Decision:
-    if machine.settled:
+    if machine.settled and machine.refused:
         return Mirror(machine.state, machine.reason)
     if isinstance(seen, Silent):
         return Await()

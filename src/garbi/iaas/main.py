@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets as random
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,19 +26,24 @@ from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
 from garbi.iaas.controller.operations import Operations
 from garbi.iaas.controller.placement import Placement
-from garbi.iaas.fences.protocol import Fence
+from garbi.iaas.fences.lease import LeaseBook, LeaseFence, Lessor
+from garbi.iaas.fences.power import PowerFence
+from garbi.iaas.fences.protocol import Fence, Fences
+from garbi.iaas.fences.ssh import SshFence
 from garbi.iaas.imagestore import Distribution, ImageStore
 from garbi.iaas.leadership import Leadership, Mandate, Office
 from garbi.iaas.loops.auditing import AuditRecord
 from garbi.iaas.loops.converger import Converger
+from garbi.iaas.loops.failover import Failover, FailoverParts
 from garbi.iaas.loops.records import Records
+from garbi.iaas.loops.replanning import Replanning, ReplanningParts
 from garbi.iaas.loops.runner import OperationRunner
-from garbi.iaas.loops.watchers import Watchers
+from garbi.iaas.loops.watchers import Roster, Watchers
 from garbi.iaas.loops.watching import Watching
 from garbi.iaas.loops.work import Loop, Loops, Work
 from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.image import Image
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Strategy
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationKind
 from garbi.iaas.nodes import NodeClients
@@ -66,7 +72,7 @@ class Surroundings:
     """What a controller meets outside of itself; a simulation brings its own.
 
     `transports` carry requests to nodes, by their URLs. `fences` are the proofs that a host is dead, in the order in which they
-    are tried. `holder` tells this controller from those before and after it.
+    are tried, before the end of its lease. `holder` tells this controller from those before and after it.
     """
 
     clock: Clock
@@ -228,14 +234,49 @@ class _Maker:
             clock,
             settings.workers,
         )
-        periods = settings.check_period_s, settings.unreachable_after_s
-        watching = Watching(mandate.controller_id, database, clients, converger, records, clock, *periods)
+        book = LeaseBook(database, clock, self._lessor(mandate))
+        stirred = threading.Event()
+        roster = Roster(database, clock, settings.check_period_s / 3)
+        watching = Watching(
+            mandate.controller_id,
+            database,
+            clients,
+            converger,
+            records,
+            clock,
+            settings.check_period_s,
+            settings.unreachable_after_s,
+            book,
+            roster,
+            stirred.set,
+            lambda: mandate.leads,
+        )
         watchers = Watchers(watching)
         hosts = Hosts(settings, database, clients, self.feed, clock, watchers.watch, watchers.unwatch)
         placement = Placement(database, settings, clock=clock)
         workflows = _workflows(hosts, placement, converger)
         runner = OperationRunner(database, workflows, clock, settings.provision_parallel)
-        return Loops(clients, converger, watchers, runner, self.others)
+        converger.on_stranded(stirred.set)
+        wake, heard_since = converger.wake, watchers.heard_since
+        strategy = Strategy(settings.strategy)
+        replanning = Replanning(ReplanningParts(database, records, clock, strategy, wake, heard_since))
+        fences = Fences((*self._fences(mandate), LeaseFence(book, clock)))
+        grace_s = settings.unreachable_after_s
+        failover = Failover(FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s), stirred)
+        return Loops(clients, converger, watchers, runner, (failover, *self.others))
+
+    def _lessor(self, mandate: Mandate) -> Lessor:
+        key = meta.get_or_set(self.database, meta.WITNESS_KEY, random.token_hex(32))
+        ttl_s, margin_s = self.settings.lease_ttl_s, self.settings.lease_margin_s
+        return Lessor(mandate.controller_id, mandate.holder, mandate.term, key, ttl_s, margin_s)
+
+    def _fences(self, mandate: Mandate) -> Sequence[Fence]:
+        """What proves that a host is dead, before its lease does."""
+        if self.around.fences is not None:
+            return self.around.fences
+        settings = self.settings
+        power = PowerFence(settings.power_command, settings.power_limit_s)
+        return SshFence(mandate.controller_id, settings.data_dir), power
 
 
 def _workflows(hosts: Hosts, placement: Placement, converger: Converger) -> dict[OperationKind, Workflow]:

@@ -37,8 +37,13 @@ class Settings:
         "URL of the database: sqlite:////path/of/a/file or postgresql://user:password@host/name; empty: SQLite in data_dir",
     )
     strategy: str = setting("spread", "what decides among the nodes that fit: spread, pack or load")
-    check_period_s: float = setting(5.0, "seconds between two looks at a node")
-    unreachable_after_s: float = setting(15.0, "seconds of silence after which a node is unreachable")
+    check_period_s: float = setting(3.0, "seconds between two checks of a node")
+    unreachable_after_s: float = setting(10.0, "seconds of silence after which a node is unreachable")
+    lease_ttl_s: float = setting(
+        45.0,
+        "seconds after which a node that hears nobody stops what may be created again elsewhere, where it can tell",
+    )
+    lease_margin_s: float = setting(10.0, "seconds after that within which it has stopped it for certain")
     image_dir: str = setting(
         "", "directory of the images, one for all controllers of a database; empty: images in data_dir"
     )

@@ -15,8 +15,10 @@ from garbi.base.clock import Clock
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, GarbiError, InvalidField, NotFound
 from garbi.base.failpoints import reach
 from garbi.base.filters import check_filters, shown
-from garbi.base.problem import to_problem
 from garbi.base.token import FORM, TOKEN_FILE, new_secret, read_secret
+from garbi.hyper_api.vocabulary import State
+from garbi.iaas.fences.death import USER, declare_dead
+from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.loops.work import Work
 from garbi.iaas.model.node import Amounts, Load, Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
@@ -150,23 +152,22 @@ class Nodes:
         return self._fresh(node)
 
     def confirm_dead(self, name: str) -> Node:
-        """Take the operator's word that an unreachable node is dead: its machines failed. Raises NotFound, Conflict."""
+        """Take the operator's word that an unreachable node is dead: its machines failed, and are created again elsewhere where
+        their policy says so. Raises NotFound, Conflict.
+        """
         now = self._clock.now()
         with self._database.write() as transaction:
             connection = transaction.connection
             node = _find(connection, name)
-            if node.state is not NodeState.UNREACHABLE:
+            there = machines.of_node(connection, name)
+            in_doubt = node.state is NodeState.UNAVAILABLE and any(each.state is State.UNKNOWN for each in there)
+            if node.state is not NodeState.UNREACHABLE and not in_doubt:
                 raise Conflict(f"node {name} is {node.state}: only an unreachable node can be said to be dead")
-            reason = f"an operator says that it is dead; {node.reason}"
-            table.set_state(transaction, name, NodeState.UNAVAILABLE, reason, now, actor=events.USER)
-            lost = Conflict(f"node {name} is dead", node=name)
-            for machine in machines.of_node(connection, name):
-                if machine.operation is not None:
-                    failed = OperationState.FAILED
-                    operations.finish(transaction, machine.operation, failed, now, error=to_problem(lost))
-            machines.mark_node_failed(transaction, name, lost.detail, now)
+            lost = declare_dead(transaction, node, Proof(USER, Scope.ALL, node.reason), now)
             node = _find(connection, name)
         reach("node.confirm-dead.recorded")
+        for machine in lost:
+            self._work.wake(machine)
         return self._fresh(node)
 
     def machines_on(self, name: str) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from garbi.base.clock import Clock
-from garbi.base.errors import FenceFailed, GarbiError, NotFound, ServerUnreachable, StaleOrder
+from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.fences.protocol import Proof, Scope
@@ -30,7 +30,7 @@ PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class Lessor:
     """In whose name leases are given. Seconds: `ttl_s` is how long one lasts, `margin_s` how long a host may take to stop what
     runs under it. `witness_key` is what nodes ask each other with."""
 
@@ -59,16 +59,25 @@ class Answer:
     mem_used: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A moment that a node told, by its own clock in one boot of its host, while it had the lease of that number."""
+
+    boot_id: str
+    moment: float
+    number: int
+
+
 @dataclass(slots=True)
 class _Account:
-    """What is known of one node. `seen` is the last moment that it told, and in which boot."""
+    """What is known of one node. `recorded`: that its lease is armed is written down. `number` is that of the lease which this
+    controller has renewed, 0 before it did."""
 
-    address: str
     ledger: Ledger
     recorded: bool
-    seen: tuple[str, float] | None = None
-    begun: bool = False
-    silent: bool = True
+    seen: _Seen | None = None
+    number: int = 0
+    silent: bool = False
     guarded: bool = False
     peers_heard: int = 0
 
@@ -76,10 +85,10 @@ class _Account:
 class LeaseBook:
     """The leases of all nodes of one controller, for as long as it leads."""
 
-    def __init__(self, database: Database, clock: Clock, office: Office) -> None:
+    def __init__(self, database: Database, clock: Clock, lessor: Lessor) -> None:
         self._database = database
         self._clock = clock
-        self._office = office
+        self._lessor = lessor
         self._began = clock.since_boot()
         self._lock = threading.Lock()
         self._accounts: dict[str, _Account] = {}
@@ -92,15 +101,16 @@ class LeaseBook:
         controller, or knows of a later lease.
         """
         account = self._account(node)
+        if account.recorded and account.number == 0:
+            client.health()  # what it agreed to with an earlier controller stands until it is there to agree anew
+        peers = frozenset(addresses) - {node.address}
         try:
-            if account.silent or account.seen is None:
-                self._greet(node, account, client)
-            return self._renew(node, account, client, frozenset(addresses) - {node.address})
-        except StaleOrder:
-            raise
+            answer = self._renew(node, account, client, peers)
         except GarbiError:
-            account.silent = True
+            account.silent = True  # it is asked for nothing new until it answers
             raise
+        account.silent = False
+        return answer
 
     def forget(self, name: str) -> None:
         """Know nothing more of a node."""
@@ -116,13 +126,18 @@ class LeaseBook:
     def doubt(self, name: str) -> str | None:
         """Why it is not proven that a silent node has stopped what runs under its lease; None when it is."""
         now = self._clock.since_boot()
-        ttl_s, margin_s = self._office.ttl_s, self._office.margin_s
+        ttl_s, margin_s = self._lessor.ttl_s, self._lessor.margin_s
         with self._lock:
             account = self._accounts.get(name)
             if account is None:
                 return "nothing was heard of it by this controller"
             found = quorum(account.ledger.peers, self._fresh, now, ttl_s / 2)
             return doubt(account.ledger, found, self._began, ttl_s, margin_s)
+
+    @property
+    def longest_s(self) -> float:
+        """How long a lease and what follows may take at most."""
+        return self._lessor.ttl_s + self._lessor.margin_s
 
     def silence(self, name: str) -> float:
         """For how many seconds a node has said nothing, as far as this controller knows."""
@@ -139,36 +154,21 @@ class LeaseBook:
         if account is None:
             with self._database.read() as connection:
                 peers = _peers_of(meta.get(connection, _key(node.name)), node)
-            ledger = Ledger(self._began)
-            if peers is not None:
-                ledger = Ledger(self._began, True, peers, SURE)
-            account = _Account(node.address, ledger, peers is not None)
+            now = self._clock.since_boot()  # nothing is known of what was said before
+            ledger = Ledger(now) if peers is None else Ledger(now, True, peers, SURE)
+            account = _Account(ledger, peers is not None)
             with self._lock:
                 account = self._accounts.setdefault(node.name, account)
-        account.address = node.address
         return account
-
-    def _greet(self, node: Node, account: _Account, client: HyperClient) -> None:
-        """Ask for the node's own time: a node that was silent is asked for nothing else, for fear of not hearing the answer."""
-        mine = [each for each in client.leases.list() if each.get("controller") == self._office.controller_id]
-        if not mine:
-            account.seen = None
-            return
-        moment = _moment(mine[0])
-        account.seen = (str(mine[0].get("boot_id")), moment) if moment is not None else None
-        self._heard(account, account.ledger.armed)
-
-    def _heard(self, account: _Account, armed: bool) -> None:
-        with self._lock:
-            account.silent = False
-            account.ledger = answered(account.ledger, self._clock.since_boot(), armed)
 
     def _renew(self, node: Node, account: _Account, client: HyperClient, peers: frozenset[str]) -> Answer:
         arm = may_arm(len(peers) + 1, account.guarded, account.peers_heard)
+        if account.silent and account.number:
+            arm, peers = account.ledger.arm, account.ledger.peers
         self._ask(node, account, arm, peers)
-        seen = account.seen
+        seen = account.seen if account.seen is not None and account.seen.number == node.lease else None
         sent = self._clock.since_boot()
-        document = client.leases.renew(self._office.controller_id, self._body(node, account, peers, arm))
+        document = client.leases.renew(self._lessor.controller_id, self._body(node, seen, peers, arm))
         try:
             return self._take(node, account, document, seen, sent)
         except (KeyError, TypeError, ValueError) as error:
@@ -176,7 +176,7 @@ class LeaseBook:
 
     def _ask(self, node: Node, account: _Account, arm: bool, peers: frozenset[str]) -> None:
         ledger = asked(account.ledger, arm, peers)
-        if account.begun and ledger is account.ledger:
+        if account.number == node.lease and ledger is account.ledger:
             return
         if account.recorded:
             with self._database.write() as transaction:
@@ -184,24 +184,23 @@ class LeaseBook:
             account.recorded = False
             reach("lease.record.struck")
         with self._lock:
-            account.begun = True
+            account.number = node.lease
             account.ledger = Ledger(ledger.heard_at, arm, peers)
 
-    def _body(self, node: Node, account: _Account, peers: frozenset[str], arm: bool) -> dict[str, Any]:
-        seen = account.seen
+    def _body(self, node: Node, seen: _Seen | None, peers: frozenset[str], arm: bool) -> dict[str, Any]:
         return {
-            "term": self._office.term,
-            "holder": self._office.holder,
+            "term": self._lessor.term,
+            "holder": self._lessor.holder,
             "number": node.lease,
-            "ttl_s": self._office.ttl_s,
-            "seen": None if seen is None else {"boot_id": seen[0], "moment": seen[1]},
+            "ttl_s": self._lessor.ttl_s,
+            "seen": None if seen is None else {"boot_id": seen.boot_id, "moment": seen.moment},
             "arm": arm,
             "peers": sorted(peers),
-            "witness_key": self._office.witness_key,
+            "witness_key": self._lessor.witness_key,
         }
 
     def _take(
-        self, node: Node, account: _Account, document: Mapping[str, Any], seen: tuple[str, float] | None, sent: float
+        self, node: Node, account: _Account, document: Mapping[str, Any], seen: _Seen | None, sent: float
     ) -> Answer:
         boot_id, moment, armed = str(document["boot_id"]), float(document["moment"]), document["armed"] is True
         active = document["active"] is True
@@ -210,21 +209,19 @@ class LeaseBook:
             boot_id=boot_id,
             last_event=int(document["last_event"]),
             active=active,
-            refused=not active and seen is not None and seen[0] == boot_id,
+            refused=not active and seen is not None and seen.boot_id == boot_id,
             load1=float(document["load1"]),
             mem_used=int(document["mem_used"]),
         )
         if node.cluster_id and answer.cluster_id != node.cluster_id:
             return answer  # a stranger's word about its lease is worth nothing
-        account.seen = (boot_id, moment)
+        account.seen = _Seen(boot_id, moment, node.lease)
         account.guarded, account.peers_heard = document["guarded"] is True, int(document["peers_heard"])
-        self._heard(account, armed)
-        now = self._clock.since_boot()
+        now, span = self._clock.since_boot(), self._lessor.ttl_s / 2
         with self._lock:
-            before = self._fresh.get(account.address)
-            self._fresh[account.address] = renewed(
-                before, now, Fresh(now, sent, boot_id, moment), self._office.ttl_s / 2
-            )
+            account.ledger = answered(account.ledger, now, armed)
+            fresh = Fresh(now, sent, boot_id, moment)
+            self._fresh[node.address] = renewed(self._fresh.get(node.address), now, fresh, span)
         if account.ledger.armed and not account.recorded:
             self._record(node, account)
         return answer
@@ -261,8 +258,7 @@ class LeaseFence:
                 words = f"nobody renewed its lease for {self._book.silence(node.name):.0f} s, and it ends by itself"
                 return Proof(self.name, Scope.RECREATABLE, words)
             now = self._clock.monotonic()
-            if deadline is None:
-                deadline = now + PATIENCE_S + self._book.longest_s
+            deadline = now + self._book.longest_s + PATIENCE_S if deadline is None else deadline
             if cancelled.is_set() or now >= deadline or not self._book.armed(node.name):
                 raise FenceFailed(left)
             cancelled.wait(LOOK_S)
@@ -278,8 +274,3 @@ def _peers_of(record: str | None, node: Node) -> frozenset[str] | None:
         return None
     values = json.loads(record)
     return frozenset(values["peers"]) if values["cluster_id"] == node.cluster_id else None
-
-
-def _moment(document: Mapping[str, Any]) -> float | None:
-    moment = document.get("moment")
-    return float(moment) if isinstance(moment, int | float) and document.get("boot_id") else None

@@ -29,7 +29,7 @@ from garbi.base.errors import (
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
-from garbi.iaas.converge import Absent, Act, Gone, Mirror, Seen, Silent, Step, next_step, nothing_sent
+from garbi.iaas.converge import Absent, Act, Gone, Lost, Mirror, Seen, Sight, Silent, Step, next_step, nothing_sent
 from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.holding import Hands
 from garbi.iaas.loops.looking import check_identity, look_at, read
@@ -37,7 +37,8 @@ from garbi.iaas.loops.records import Records
 from garbi.iaas.model.image import Image
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.marks import marks
-from garbi.iaas.model.node import Node
+from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.monitor.failover import KEPT_S, is_lost, is_stranded
 from garbi.iaas.monitor.verdict import TRUSTED
 from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.store import events
@@ -91,7 +92,12 @@ class Converger:
         self._tries: dict[str, int] = {}
         self._deadlines: dict[str, float] = {}
         self._closing = threading.Event()
+        self._on_stranded: Callable[[], None] = lambda: None
         self.hands = Hands()
+
+    def on_stranded(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when a machine has no node that would run it, or when there is room for one that had none."""
+        self._on_stranded = listener
 
     def start(self) -> None:
         """Nothing: the crew of a node comes when there is work."""
@@ -162,7 +168,7 @@ class Converger:
                 if step is Step.DISTRIBUTE:
                     image_name = self._distribute(machine, node, decision)
                 else:
-                    known = self._act(before, machine, node, decision, image_name)
+                    known = self._act(before, machine, node, decision, seen, image_name)
             except Superseded:
                 raise
             except GarbiError as error:
@@ -171,6 +177,8 @@ class Converger:
 
     def _look(self, machine: Machine, node: Node | None) -> Seen:
         """Of a machine for which no order has left, nothing can be there yet, so nobody is asked."""
+        if node is not None and node.state is NodeState.UNAVAILABLE and is_lost(machine):
+            return Lost()
         if node is None or node.state not in TRUSTED:
             return Silent()
         if nothing_sent(machine):
@@ -198,19 +206,20 @@ class Converger:
         reach("machine.distribute.done")
         return name
 
-    def _act(self, before: Machine, machine: Machine, node: Node, act: Act, image_name: str) -> _Tell | None:
+    def _act(
+        self, before: Machine, machine: Machine, node: Node, act: Act, seen: Seen, image_name: str
+    ) -> _Tell | None:
         """Record that a step begins, and take it; None when the row has changed meanwhile."""
         if not self._begin(before, act):
             return None
-        client = self._clients.of(node)
         with speaking_to(node.name):
             match act.step:
                 case Step.CREATE:
-                    known = self._create(machine, client, image_name)
+                    known = self._create(machine, node, image_name)
                 case Step.TELL:
-                    known = self._tell(machine, client)
+                    known = self._tell(machine, node)
                 case _:
-                    known = self._remove(machine, client)
+                    known = self._remove(machine, node, seen)
         reach(f"machine.{act.step}.done")
         return known
 
@@ -222,7 +231,7 @@ class Converger:
         reach(f"machine.{act.step}.begun")
         return saved
 
-    def _create(self, machine: Machine, client: HyperClient, image_name: str) -> _Tell:
+    def _create(self, machine: Machine, node: Node, image_name: str) -> _Tell:
         stopped = machine.wish is Wish.STOPPED
         order: dict[str, Any] = {
             "image": image_name or machine.image,
@@ -241,24 +250,35 @@ class Converger:
             "restart": machine.restart.value,
             "on_node_failure": machine.on_node_failure.value,
         }
-        document = client.machines.add(order, wait_s=0, idempotency_key=_key(machine))
+        assignment = self._clients.assignment(node, machine.epoch)
+        document = self._clients.of(node).machines.add(
+            order, wait_s=0, idempotency_key=_key(machine), assignment=assignment
+        )
         # A machine cannot be made paused: it is made running, and told the rest.
         told = machine.generation if machine.wish is not Wish.PAUSED else max(machine.generation - 1, 1)
         return _Tell(read(document, self._controller_id), told)
 
-    def _tell(self, machine: Machine, client: HyperClient) -> _Tell:
+    def _tell(self, machine: Machine, node: Node) -> _Tell:
+        client, assignment = self._clients.of(node), self._clients.assignment(node, machine.epoch)
         try:
-            seen: Seen = read(client.machines.wish(machine.id, machine.wish.value, wait_s=0), self._controller_id)
+            document = client.machines.wish(machine.id, machine.wish.value, wait_s=0, assignment=assignment)
+            seen: Seen = read(document, self._controller_id)
         except (AlreadyInState, NotFound):
             seen = look_at(machine.id, client, self._controller_id)
         return _Tell(seen, machine.generation)
 
-    def _remove(self, machine: Machine, client: HyperClient) -> _Tell:
-        told = machine.generation if machine.wish is Wish.REMOVED else machine.told_generation
+    def _remove(self, machine: Machine, node: Node, seen: Seen) -> _Tell:
+        """Remove what is seen of a machine; what an earlier assignment left there is kept for a while."""
+        wished = machine.wish is Wish.REMOVED
+        epoch = seen.epoch if isinstance(seen, Sight) and seen.epoch is not None else machine.epoch
+        assignment = self._clients.assignment(node, epoch)
         try:
-            document = client.machines.remove(machine.id, wait_s=0)
+            document = self._clients.of(node).machines.remove(
+                machine.id, wait_s=0, assignment=assignment, keep_s=0 if wished else KEPT_S
+            )
         except NotFound:
             document = None
+        told = machine.generation if wished else machine.told_generation
         return _Tell(Absent() if document is None else read(document, self._controller_id), told)
 
     # What becomes of a step
@@ -269,8 +289,11 @@ class Converger:
             self._records.delete(machine, events.node_actor(machine.node or ""))
             reach("machine.removed.recorded")
             self._forget(machine.id)
+            self._on_stranded()  # there may be room for another
             return True
         if not isinstance(decision, Mirror):
+            if is_stranded(machine):
+                self._on_stranded()
             return self._records.save(before, machine)
         self._tries.pop(machine.id, None)
         self._deadlines.pop(machine.id, None)
@@ -326,6 +349,8 @@ class Converger:
         reach("machine.given-up.recorded")
         if not saved or present.generation != tried.generation:  # a newer wish is there
             self.wake(present)
+        elif refused:
+            self._on_stranded()
 
     def _later(self, machine: Machine) -> None:
         if machine.node is not None:

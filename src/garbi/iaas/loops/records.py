@@ -51,8 +51,11 @@ class Records:
         with self._database.write() as transaction:
             return machines.save_state(transaction, before, replace(after, updated_at=now, seen_at=now))
 
-    def mirror(self, before: Machine, machine: Machine, decision: Mirror) -> bool:
-        """Write what a node says of a machine; when that settles the user's wish, its operation is done, or failed."""
+    def mirror(self, before: Machine, machine: Machine, decision: Mirror, actor: str | None = None) -> bool:
+        """Write what a node says of a machine; when that settles the user's wish, its operation is done, or failed.
+
+        `actor` is who says it, when it is not the node.
+        """
         settled = machine.generation if decision.settled else machine.settled_generation
         after = replace(
             machine,
@@ -65,7 +68,10 @@ class Records:
             return True
         now = self._clock.now()
         with self._database.write() as transaction:
-            if not machines.save_state(transaction, before, replace(after, updated_at=now, seen_at=now)):
+            seen_at = now if actor is None else after.seen_at
+            if not machines.save_state(
+                transaction, before, replace(after, updated_at=now, seen_at=seen_at), actor=actor
+            ):
                 return False
             if after.settled and not before.settled:
                 self._finish(transaction, after, _failure(after))

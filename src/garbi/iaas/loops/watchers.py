@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+from garbi.base.clock import Clock
 from garbi.iaas.loops.watching import NodeWatch, Report, Watching
 from garbi.iaas.monitor.verdict import WATCHED
 from garbi.iaas.store import nodes
+from garbi.iaas.store.database import Database
 
 
 class Watchers:
@@ -34,6 +36,7 @@ class Watchers:
                 return
             watch = self._watches[name] = NodeWatch(name, self._parts)
         watch.start()
+        self._parts.stir()  # there may be room now
 
     def unwatch(self, name: str) -> None:
         """Watch a node no more, and let go of the connections to it."""
@@ -42,12 +45,19 @@ class Watchers:
         if watch is not None:
             watch.stop()
         self._parts.clients.forget(name)
+        self._parts.book.forget(name)
 
     def report_of(self, name: str) -> Report | None:
         """What a node last said, if it was heard since the controller began."""
         with self._lock:
             watch = self._watches.get(name)
         return watch.report if watch is not None else None
+
+    def heard_since(self, name: str, moment: float) -> bool:
+        """Whether a node has answered after a moment of the monotonic clock."""
+        with self._lock:
+            watch = self._watches.get(name)
+        return watch is not None and watch.answered_at is not None and watch.answered_at > moment
 
     def stop(self) -> None:
         """Watch nothing more."""
@@ -62,3 +72,26 @@ class Watchers:
         deadline = self._parts.clock.monotonic() + patience_s
         for watch in list(self._watches.values()):
             watch.join(max(deadline - self._parts.clock.monotonic(), 0))
+
+
+class Roster:
+    """The addresses of all nodes that are watched; read once in a while, however often it is asked for."""
+
+    def __init__(self, database: Database, clock: Clock, every_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._addresses: tuple[str, ...] = ()
+
+    def __call__(self) -> tuple[str, ...]:
+        """The addresses, in the order of the names."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._read_at >= self._every_s:
+                with self._database.read() as connection:
+                    known = nodes.list(connection)
+                self._addresses = tuple(node.address for node in known if node.state in WATCHED)
+                self._read_at = now
+            return self._addresses

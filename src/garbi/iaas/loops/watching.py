@@ -1,31 +1,36 @@
-"""Watches one node: its events wake the crew of its machines, and a look at all of it, once in a period, finds the rest.
+"""Watches one node: renews its lease at each check, hears its events, and looks at all of it when there is something to see.
 
-What a look finds is never written into a machine: it wakes the machine's worker, which looks for itself. Only the node's own
-state and facts are written here.
+A check is short and waits for nothing else, so that a node whose daemons hang is not taken for silent. What a look finds is
+never written into a machine: it wakes the machine's worker, which looks for itself. Only the node's own state and facts are
+written here.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from garbi.base.calls import Document
 from garbi.base.clock import Clock
-from garbi.base.errors import GarbiError
+from garbi.base.errors import GarbiError, StaleOrder
 from garbi.base.failpoints import reach
 from garbi.iaas.converge import Absent, Await, Mirror, Seen, Sight, next_step
+from garbi.iaas.fences.lease import Answer, LeaseBook
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.looking import read
 from garbi.iaas.loops.records import Records
+from garbi.iaas.loops.returning import Returning
+from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine
-from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.model.node import Load, Node, NodeState
 from garbi.iaas.monitor.facts import Facts, read_facts
-from garbi.iaas.monitor.verdict import TRUSTED, WATCHED, Reach, judge, state_after
+from garbi.iaas.monitor.verdict import SILENT, TRUSTED, WATCHED, Reach, judge, state_after
 from garbi.iaas.nodes import NodeClients, speaking_to
-from garbi.iaas.store import machines, nodes
+from garbi.iaas.store import events, machines, nodes
 from garbi.iaas.store.database import Database
 from garbi.iaas.workflows.facts import note_facts
 
@@ -33,6 +38,12 @@ log = logging.getLogger(__name__)
 
 SEEN_EVERY_S = 10.0
 """How often it is written down that a node answers of which nothing else has changed."""
+
+LOOK_EVERY_S = 30.0
+"""How often a node is looked at of which nothing is heard but that it is there."""
+
+CHECK_S = 3.0
+"""How long an answer to a check may take."""
 
 PROBE_S = 10.0
 """How long an answer to a look may take."""
@@ -43,7 +54,8 @@ SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What the watchers of all nodes have in common; periods in seconds."""
+    """What the watchers of all nodes have in common; periods in seconds. `roster` gives the addresses of all nodes that are
+    watched, `stir` has the failover look at nodes whose state has changed, `leads` tells whether leases may be renewed."""
 
     controller_id: str
     database: Database
@@ -53,6 +65,10 @@ class Watching:
     clock: Clock
     check_period_s: float
     unreachable_after_s: float
+    book: LeaseBook
+    roster: Callable[[], tuple[str, ...]]
+    stir: Callable[[], None]
+    leads: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -64,19 +80,28 @@ class Report:
 
 
 class NodeWatch:
-    """The two threads that watch one node, until `stop`."""
+    """The threads that watch one node, until `stop`."""
 
     def __init__(self, name: str, parts: Watching) -> None:
         self.name = name
         self.report = Report()
+        self.answered_at: float | None = None
         self._parts = parts
-        self._answered_at = parts.clock.monotonic()
+        self._began = parts.clock.monotonic()
         self._written_at = float("-inf")
+        self._told: tuple[str, int] | None = None
+        self._noticed: tuple[str, int] | None = None
+        self._returning = Returning(name, parts.database, parts.clients, parts.clock)
+        self._due = threading.Event()
         self._wanted = threading.Event()
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=f"{word}-{name}", daemon=True)
-            for work, word in ((self._check_forever, "watch"), (self._listen_forever, "listen"))
+            for work, word in (
+                (self._check_forever, "watch"),
+                (self._look_forever, "look"),
+                (self._listen_forever, "listen"),
+            )
         ]
 
     def start(self) -> None:
@@ -85,13 +110,14 @@ class NodeWatch:
             thread.start()
 
     def look_soon(self) -> None:
-        """Have the node looked at before the period is over."""
+        """Have the node checked and looked at before the period is over."""
         self._wanted.set()
+        self._due.set()
 
     def stop(self) -> None:
         """Watch no more."""
         self._stopped.set()
-        self._wanted.set()
+        self.look_soon()
 
     def join(self, patience_s: float) -> None:
         """Wait for the threads, at most `patience_s` seconds altogether."""
@@ -100,11 +126,11 @@ class NodeWatch:
             if thread is not threading.current_thread():
                 thread.join(max(deadline - self._parts.clock.monotonic(), 0))
 
-    # The look at everything
+    # The check: whether it is there
 
     def _check_forever(self) -> None:
         while not self._stopped.is_set():
-            self._wanted.clear()
+            self._due.clear()
             try:
                 node = self._find()
                 if node is None or node.state not in WATCHED:
@@ -113,63 +139,60 @@ class NodeWatch:
                 self._check(node)
             except Exception:  # the loop has to survive what it cannot foresee
                 if not self._stopped.is_set():
-                    log.exception("look at node failed", extra={"node": self.name})
-            self._wanted.wait(self._parts.check_period_s)
+                    log.exception("check of node failed", extra={"node": self.name})
+            self._due.wait(self._parts.check_period_s)
 
     def _check(self, node: Node) -> None:
+        parts = self._parts
+        if not parts.leads():
+            return
         try:
             with speaking_to(self.name):
-                client = self._parts.clients.prober_of(node, PROBE_S)
-                host, drivers = client.host(), client.drivers()
-                if node.cluster_id and host.get("cluster_id") != node.cluster_id:
-                    self._estrange(node, str(host.get("cluster_id")))
-                    return
-                documents = client.machines.list()
-                facts = read_facts(host, drivers, self._foreign_mem(documents))
+                client = parts.clients.prober_of(node, CHECK_S)
+                answer = parts.book.check(node, client, parts.roster())
+        except StaleOrder as error:
+            self._be_overtaken(node, error)
         except GarbiError as error:
             self._miss(node, error)
+        else:
+            self._hear(node, answer)
+
+    def _hear(self, node: Node, answer: Answer) -> None:
+        if node.cluster_id and answer.cluster_id != node.cluster_id:
+            self._estrange(node, answer.cluster_id)
             return
-        self._hear(node, facts, documents)
+        now, moment = self._parts.clock.now(), self._parts.clock.monotonic()
+        self.answered_at = moment
+        self.report.seen_at = now
+        if answer.refused:
+            self._begin_lease(node, "its lease has ended")
+        self._told = answer.boot_id, answer.last_event
+        if self._told != self._noticed or node.state in SILENT:
+            self._wanted.set()
+        if moment - self._written_at >= SEEN_EVERY_S:
+            with self._parts.database.write() as transaction:
+                nodes.note_seen(transaction, self.name, Load(answer.load1, answer.mem_used), now)
+            self._written_at = moment
 
-    def _foreign_mem(self, documents: list[Document]) -> int:
-        mine = self._parts.controller_id
-        return sum(int(each.get("mem") or 0) for each in documents if read(each, mine).epoch is None)
+    def _be_overtaken(self, node: Node, error: StaleOrder) -> None:
+        """It is there, and obeys another controller, or knows of a later lease than the database does."""
+        self.answered_at = self._parts.clock.monotonic()
+        log.warning("lease was not renewed", extra={"node": self.name, "detail": error.detail})
+        if error.extra.get("stale") == "lease":
+            self._begin_lease(node, "it knows of a later lease")
+        else:
+            self._parts.clients.overtaken()
 
-    def _hear(self, node: Node, facts: Facts, documents: list[Document]) -> None:
+    def _begin_lease(self, node: Node, words: str) -> None:
+        """What runs under a lease has stopped when it ended: with the next one, it waits to be told again."""
         now = self._parts.clock.now()
-        self._answered_at = self._parts.clock.monotonic()
-        seen = {str(each.get("id")): read(each, self._parts.controller_id) for each in documents}
-        self.report = Report(now, {key: sight for key, sight in seen.items() if sight.epoch is not None})
-        self._note(node, facts, now)
-        back = state_after(node.state, node.draining, Reach.REACHABLE)
-        if back is not node.state:
-            self._return(back)
-        if back in TRUSTED:
-            self._compare(seen, every=back is not node.state)
-
-    def _note(self, node: Node, facts: Facts, now: datetime) -> None:
-        """Write what has changed, and that the node answered when that is no longer fresh."""
-        moment = self._parts.clock.monotonic()
-        same = facts.same_as(node)
-        if same and moment - self._written_at < SEEN_EVERY_S:
-            return
         with self._parts.database.write() as transaction:
-            if same:
-                nodes.note_seen(transaction, self.name, facts.load, now)
-            else:
-                note_facts(transaction, self.name, facts, now)
-        self._written_at = moment
-
-    def _return(self, state: NodeState) -> None:
-        with self._parts.database.write() as transaction:
-            nodes.set_state(transaction, self.name, state, "", self._parts.clock.now(), actor=f"node:{self.name}")
-        reach("node.returned.recorded")
-        log.info("node answers again", extra={"node": self.name})
-
-    def _compare(self, seen: dict[str, Sight], *, every: bool) -> None:
-        for machine in self._parts.records.of_node(self.name):
-            if every or _is_off(machine, seen.get(machine.id, Absent())):
-                self._parts.converger.wake(machine)
+            if nodes.raise_lease(transaction, self.name, node.lease):
+                reason = f"{words}: lease {node.lease + 1} begins"
+                state, kind = node.state, events.Kind.LEASE
+                events.append(transaction, Subject.NODE, self.name, kind, now, state=state, reason=reason)
+        reach("node.lease.recorded")
+        self._due.set()
 
     def _estrange(self, node: Node, cluster_id: str) -> None:
         """Another agent answers at the address: none of what is there is ours, and nothing of it is touched."""
@@ -182,7 +205,8 @@ class NodeWatch:
         self.stop()
 
     def _miss(self, node: Node, error: GarbiError) -> None:
-        reach_now = judge(self._answered_at, self._parts.clock.monotonic(), self._parts.unreachable_after_s)
+        last = self._began if self.answered_at is None else self.answered_at
+        reach_now = judge(last, self._parts.clock.monotonic(), self._parts.unreachable_after_s)
         state = state_after(node.state, node.draining, reach_now)
         if state is node.state or self._stopped.is_set():
             return
@@ -195,6 +219,80 @@ class NodeWatch:
                 machines.mark_node_unknown(transaction, self.name, f"node {self.name} is unreachable: {reason}", now)
         reach("node.unreachable.recorded")
         log.warning("node is unreachable", extra={"node": self.name, "detail": error.detail})
+        self._parts.stir()
+
+    # The look at everything
+
+    def _look_forever(self) -> None:
+        while not self._stopped.is_set():
+            self._wanted.clear()
+            try:
+                node = self._find()
+                if node is not None and node.state in WATCHED and self._is_there():
+                    self._look(node)
+            except GarbiError as error:  # the next check has it looked at again
+                log.info("node was not looked at", extra={"node": self.name, "detail": error.detail})
+            except Exception:  # the loop has to survive what it cannot foresee
+                if not self._stopped.is_set():
+                    log.exception("look at node failed", extra={"node": self.name})
+            self._wanted.wait(LOOK_EVERY_S)
+
+    def _is_there(self) -> bool:
+        """Whether it has answered since it was watched, and not been silent for too long since."""
+        now = self._parts.clock.monotonic()
+        return self.answered_at is not None and judge(self.answered_at, now, self._parts.unreachable_after_s) is (
+            Reach.REACHABLE
+        )
+
+    def _look(self, node: Node) -> None:
+        told = self._told
+        with speaking_to(self.name):
+            client = self._parts.clients.prober_of(node, PROBE_S)
+            host, drivers = client.host(), client.drivers()
+            if node.cluster_id and host.get("cluster_id") != node.cluster_id:
+                return  # the next check says so
+            documents = client.machines.list()
+            facts = read_facts(host, drivers, self._foreign_mem(documents))
+        seen = {str(each.get("id")): read(each, self._parts.controller_id) for each in documents}
+        self.report.machines = {key: sight for key, sight in seen.items() if sight.epoch is not None}
+        self._note(node, facts)
+        self._noticed = told
+        left = self._returning.retire(node, self.report.machines)
+        back = state_after(node.state, node.draining, Reach.REACHABLE)
+        if back is not node.state and not (node.state is NodeState.UNAVAILABLE and left):
+            self._return(node, back)
+        if back in TRUSTED:
+            self._compare(seen, every=node.state in SILENT)
+
+    def _foreign_mem(self, documents: list[Document]) -> int:
+        mine = self._parts.controller_id
+        return sum(int(each.get("mem") or 0) for each in documents if read(each, mine).epoch is None)
+
+    def _note(self, node: Node, facts: Facts) -> None:
+        if facts.same_as(node):
+            return
+        with self._parts.database.write() as transaction:
+            note_facts(transaction, self.name, facts, self._parts.clock.now())
+        self._written_at = self._parts.clock.monotonic()
+
+    def _return(self, node: Node, state: NodeState) -> None:
+        """It takes machines again, and what was left on it has been dealt with."""
+        now = self._parts.clock.now()
+        with self._parts.database.write() as transaction:
+            present = nodes.find(transaction.connection, self.name)
+            if present is None or present.state is not node.state or present.lease != node.lease:
+                return  # it was said to be dead meanwhile: the next look begins anew
+            nodes.set_state(transaction, self.name, state, "", now, actor=events.node_actor(self.name))
+            if node.state is NodeState.UNAVAILABLE:
+                self._returning.report(transaction, now)
+        reach("node.returned.recorded")
+        log.info("node answers again", extra={"node": self.name})
+        self._parts.stir()
+
+    def _compare(self, seen: dict[str, Sight], *, every: bool) -> None:
+        for machine in self._parts.records.of_node(self.name):
+            if every or _is_off(machine, seen.get(machine.id, Absent())):
+                self._parts.converger.wake(machine)
 
     # The stream of events
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,10 +14,16 @@ from garbi.iaas.monitor.verdict import WATCHED
 RECENTLY_S = 600.0
 """How long a node that was proven dead still counts among those that seem dead at once."""
 
+KEPT_S = 7 * 24 * 3600
+"""How long the disk of a machine that was created again elsewhere is kept on the node that was dead."""
+
 FEW, MANY = 2, 3
 """Fewer are no mass failure, however small the cloud; so many are one, however large it is."""
 
 UP = (Wish.RUNNING, Wish.PAUSED)
+RESTARTS = re.compile(r"; restart [0-9]+ of [0-9]+ ")
+"""In the reason of a machine that failed and whose host is about to start it again."""
+
 LOST = "lost with node"
 """How the reason of a machine begins that stopped because its node is dead; it goes on with the name of the node."""
 
@@ -65,6 +72,14 @@ def is_lost(machine: Machine) -> bool:
     Every proof covers machines that may be created again elsewhere; others are covered when their reason says so.
     """
     return machine.on_node_failure is NodeFailurePolicy.RECREATE or f"{LOST} {machine.node}" in machine.reason
+
+
+def reason_of_loss(machine: Machine, lost: str) -> str:
+    """The reason of a machine whose loss is proven. What had failed by itself, and was not to be started again, says so still."""
+    if machine.state is not State.FAILED or RESTARTS.search(machine.reason):
+        return lost
+    stays = machine.on_node_failure is NodeFailurePolicy.STAY
+    return f"{machine.reason}; {lost}" if stays and not is_lost(machine) else machine.reason
 
 
 def is_stranded(machine: Machine) -> bool:

@@ -21,6 +21,10 @@ TRUSTED = (NodeState.READY, NodeState.DRAINING, NodeState.REMOVING)
 """The states of nodes that are given orders."""
 
 
+SILENT = (NodeState.UNREACHABLE, NodeState.UNAVAILABLE)
+"""The states of nodes that did not answer when they were last asked."""
+
+
 def judge(seen_at: float, now: float, unreachable_after_s: float) -> Reach:
     """The verdict on a node that last answered at `seen_at`; both moments in seconds on a clock that never goes back."""
     return Reach.UNREACHABLE if now - seen_at > unreachable_after_s else Reach.REACHABLE

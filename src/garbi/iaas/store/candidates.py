@@ -34,6 +34,21 @@ def holders(connection: Connection, wanted: Iterable[PublishedPort]) -> dict[str
     return found
 
 
+def ports_taken(connection: Connection) -> dict[str, dict[tuple[Protocol, int], str]]:
+    """Who has each published port of each node, in words."""
+    found: dict[str, dict[tuple[Protocol, int], str]] = defaultdict(dict)
+    for row in connection.execute(select(ports)):
+        found[row.node][(Protocol(row.protocol), row.node_port)] = f"machine {row.machine_id}"
+    return found
+
+
+def placed(connection: Connection) -> list[tuple[str, str, Mapping[str, str], str | None]]:
+    """Every machine that has labels: its id, its node, the labels, and the key by which it is to be apart from others."""
+    statement = select(machines.c.id, machines.c.node, machines.c.labels, machines.c.apart)
+    rows = connection.execute(statement.where(machines.c.node.is_not(None)).order_by(machines.c.seq))
+    return [(row.id, row.node, row.labels, row.apart) for row in rows if row.labels]
+
+
 def nodes_to_avoid(
     connection: Connection, labels: Mapping[str, str], apart: str | None, but: str | None = None
 ) -> dict[str, tuple[str, str]]:

@@ -26,6 +26,10 @@ class Kind(StrEnum):
     MOVED = "moved"
     REMOVED = "removed"
     FINISHED = "finished"
+    LEASE = "lease"
+    FENCE = "fence"
+    FAILOVER = "failover"
+    RETURNED = "returned"
     VIOLATION = "violation"
     RESOLVED = "resolved"
 
@@ -73,6 +77,20 @@ def since(connection: Connection, seq: int, limit: int) -> list[Event]:
 def last_seq(connection: Connection) -> int:
     """The number of the newest event; 0 when there is none."""
     return connection.execute(select(events.c.seq).order_by(events.c.seq.desc()).limit(1)).scalar() or 0
+
+
+def was_moved(connection: Connection, machine_id: str) -> bool:
+    """Whether the machine of that id, since it was made, was moved to where it is."""
+    placing = (events.c.subject == Subject.MACHINE) & events.c.kind.in_((Kind.CREATED, Kind.MOVED))
+    wanted = select(events.c.kind).where(events.c.id == machine_id, placing).order_by(events.c.seq.desc()).limit(1)
+    return connection.execute(wanted).scalar() == Kind.MOVED
+
+
+def last_actor(connection: Connection, subject: Subject, subject_id: str, state: str) -> str | None:
+    """Who last brought a subject into that state."""
+    there = (events.c.id == subject_id) & (events.c.subject == subject) & (events.c.state == state)
+    wanted = select(events.c.actor).where(there, events.c.kind == Kind.STATE).order_by(events.c.seq.desc()).limit(1)
+    return connection.execute(wanted).scalar()
 
 
 def removal_of(connection: Connection, subject: Subject, subject_id: str) -> Event | None:

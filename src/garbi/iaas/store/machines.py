@@ -60,6 +60,11 @@ def find(connection: Connection, machine_id: str) -> Machine | None:
     return found[0] if found else None
 
 
+def refused(connection: Connection) -> list[Machine]:
+    """The machines that their nodes refused for good, the oldest first."""
+    return _read(connection, machines.c.refused, machines.c.state == State.FAILED)
+
+
 def search(
     connection: Connection,
     filters: Mapping[str, str] | None = None,
@@ -201,9 +206,13 @@ def mark_node_unknown(transaction: Transaction, name: str, reason: str, now: dat
     return _mark(transaction, name, State.UNKNOWN, reason, now, machines.c.state.in_(GONE_QUIET))
 
 
-def mark_node_failed(transaction: Transaction, name: str, reason: str, now: datetime) -> list[str]:
-    """Say of all machines of a dead node that they failed; returns their ids."""
-    return _mark(transaction, name, State.FAILED, reason, now, machines.c.state != State.FAILED)
+def mark(transaction: Transaction, machine: Machine, state: State, reason: str, now: datetime, *, actor: str) -> None:
+    """Say what the controller knows of a machine, which is as it is in this transaction, without its node."""
+    if (machine.state, machine.reason) == (state, reason):
+        return
+    marked = replace(machine, state=state, reason=reason, updated_at=now)
+    if _update(transaction, machine, state=state, reason=reason, updated_at=to_wire(now)):
+        _tell(transaction, marked, events.Kind.STATE, now, actor)
 
 
 def removal_of(connection: Connection, machine_id: str) -> Event | None:

@@ -11,6 +11,9 @@ CLUSTER_ID = "cluster_id"
 TERM = "term"
 LEADER = "leader"
 TOKEN = "token"  # noqa: S105 - the name of the key, not what is under it
+WITNESS_KEY = "witness_key"
+"""With what nodes ask one another when they last heard the controller."""
+
 VIOLATIONS = "violations"
 
 

@@ -154,9 +154,19 @@ def set_state(
     return True
 
 
+def note_reason(transaction: Transaction, name: str, reason: str) -> bool:
+    """Write more about why a node is in its state; False when there is no such node."""
+    return _update(transaction, name, reason=reason)
+
+
 def set_operation(transaction: Transaction, name: str, operation: str | None, now: datetime) -> bool:
     """Write which operation a node is in; False when there is no such node."""
     return _update(transaction, name, operation=operation, updated_at=to_wire(now))
+
+
+def raise_lease(transaction: Transaction, name: str, ended: int) -> bool:
+    """Give a node another lease than the one numbered `ended`; False when it has another already, or there is no such node."""
+    return _update(transaction, name, nodes.c.lease == ended, lease=ended + 1)
 
 
 def reserve(transaction: Transaction, name: str, amounts: Amounts) -> bool:

@@ -1,0 +1,216 @@
+"""Has machines created again elsewhere that have no node: one pass over all of them, which explains itself.
+
+What decides is pure (`scheduler.plan`); each move is a transaction of its own, which rests on nothing that was read before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from garbi.base.clock import Clock
+from garbi.base.errors import Busy, GarbiError, StaleWrite
+from garbi.base.failpoints import reach
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
+from garbi.iaas.converge import Mirror
+from garbi.iaas.leadership import Superseded
+from garbi.iaas.loops.records import Records
+from garbi.iaas.model.event import Subject
+from garbi.iaas.model.machine import Machine, Strategy
+from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.monitor.failover import UP, is_stranded
+from garbi.iaas.scheduler import Candidate, Fleet, Homeless, Move, Placed, plan
+from garbi.iaas.store import candidates, events, machines, nodes
+from garbi.iaas.store.database import Database, Transaction
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+"""How often a pass is planned anew in which somebody else was first."""
+
+ANSWERED_S, LONGEST_RETURN_S = 30.0, 300.0
+"""A node that is said to be dead and has answered so lately is on its way back, with its machines; but not for ever."""
+
+REFUSED_FOR_S = 600.0
+"""How long a node that refused a machine is not asked again for it."""
+
+MOST_NAMED = 20
+FITS_NOWHERE = "; fits nowhere: "
+
+
+@dataclass(frozen=True, slots=True)
+class ReplanningParts:
+    """What it works with. `heard_since` tells whether a node has answered after a moment of the monotonic clock, `wake` has a
+    machine looked at by its worker."""
+
+    database: Database
+    records: Records
+    clock: Clock
+    strategy: Strategy
+    wake: Callable[[Machine], None]
+    heard_since: Callable[[str, float], bool]
+
+
+class Replanning:
+    """One thread at a time calls `look`."""
+
+    def __init__(self, parts: ReplanningParts) -> None:
+        self._parts = parts
+        self._refusals: dict[tuple[str, str], float] = {}
+        self._answering: dict[str, float] = {}
+        self._explained: dict[str, str] = {}
+
+    def look(self, known: Sequence[Node], *, stopped: bool) -> None:
+        """Find a node for every machine that has none; `stopped`: for those alone whose node an operator says is dead."""
+        dead = [node.name for node in known if node.state is NodeState.UNAVAILABLE]
+        self._answering = {name: at for name, at in self._answering.items() if name in dead}
+        self._explained = {name: words for name, words in self._explained.items() if name in dead}
+        for _ in range(ROUNDS):
+            stranded = self._stranded(dead, stopped)
+            if not stranded or self._pass(stranded):
+                return
+
+    def _stranded(self, dead: Iterable[str], stopped: bool) -> list[Machine]:
+        with self._parts.database.read() as connection:
+            found = [
+                machine
+                for name in dead
+                if not self._is_returning(name) and (not stopped or _by_word(connection, name))
+                for machine in machines.of_node(connection, name)
+                if is_stranded(machine)
+            ]
+            if not stopped:
+                found += [each for each in machines.refused(connection) if _was_refused_after_move(connection, each)]
+        return found
+
+    def _is_returning(self, name: str) -> bool:
+        now = self._parts.clock.monotonic()
+        if not self._parts.heard_since(name, now - ANSWERED_S):
+            self._answering.pop(name, None)
+            return False
+        return now - self._answering.setdefault(name, now) < LONGEST_RETURN_S
+
+    def _pass(self, stranded: Sequence[Machine]) -> bool:
+        """Plan and move; False when somebody else was first, so that it is to be planned anew."""
+        now = self._parts.clock.monotonic()
+        self._refusals = {key: at for key, at in self._refusals.items() if now - at < REFUSED_FOR_S}
+        for machine in stranded:
+            if machine.refused and machine.node is not None:
+                self._refusals.setdefault((machine.id, machine.node), now)
+        with self._parts.database.read() as connection:
+            fleet = _fleet(connection)
+        exclude = {
+            machine.id: frozenset(node for id_, node in self._refusals if id_ == machine.id) for machine in stranded
+        }
+        found = plan(stranded, fleet, self._parts.strategy, exclude)
+        reach("failover.planned")
+        moved = [move for move in found.moves if self._move(move)]
+        for homeless in found.homeless:
+            self._leave(homeless)
+        for name in sorted({str(machine.node) for machine in stranded}):
+            self._explain(name, moved, found.homeless)
+        return len(moved) == len(found.moves)
+
+    def _move(self, move: Move) -> bool:
+        """Assign a machine to its new node, if all that the plan rests on is still so."""
+        parts = self._parts
+        try:
+            with parts.database.write() as transaction:
+                present = machines.find(transaction.connection, move.machine.id)
+                if present is None or not self._may_move(transaction, present, move.machine):
+                    return False
+                if not nodes.reserve(transaction, move.to, present.amounts):
+                    return False
+                reach("failover.move.reserved")
+                moved = machines.move(transaction, present, move.to, parts.clock.now())
+        except Superseded:
+            raise
+        except (IntegrityError, StaleWrite, Busy) as error:
+            log.info("machine was not moved", extra={"machine": move.machine.id, "detail": str(error)})
+            return False
+        reach("failover.move.recorded")
+        parts.wake(moved)
+        return True
+
+    def _may_move(self, transaction: Transaction, present: Machine, planned: Machine) -> bool:
+        same = (present.epoch, present.created_at) == (planned.epoch, planned.created_at)
+        if not same or present.node is None or present.wish not in UP:
+            return False
+        if present.refused:
+            return present.state is State.FAILED
+        node = nodes.find(transaction.connection, present.node)
+        dead = node is not None and node.state is NodeState.UNAVAILABLE
+        return dead and is_stranded(present) and not self._is_returning(present.node)
+
+    def _leave(self, homeless: Homeless) -> None:
+        """Say of a machine that fits nowhere why; who waits for it is answered. It is planned again later."""
+        machine = homeless.machine
+        if machine.refused:
+            return  # its reason is that of the node that would not have it
+        reason = machine.reason.partition(FITS_NOWHERE)[0] + FITS_NOWHERE + homeless.why
+        try:
+            self._parts.records.mirror(machine, machine, Mirror(State.FAILED, reason), events.CONTROLLER)
+        except Superseded:
+            raise
+        except GarbiError as error:
+            log.warning("machine was not marked", extra={"machine": machine.id, "detail": error.detail})
+
+    def _explain(self, name: str, moved: Sequence[Move], homeless: Sequence[Homeless]) -> None:
+        """One event on the node that was theirs: what went where and why, what stays, what fits nowhere."""
+        gone = [f"{each.machine.id} to {each.why}" for each in moved if each.machine.node == name]
+        left = [f"{each.machine.id}: {each.why}" for each in homeless if each.machine.node == name]
+        words = _sentence(gone, left, self._staying(name))
+        if not gone and self._explained.get(name) == words:
+            return
+        self._explained[name] = _sentence([], left, self._staying(name))
+        with self._parts.database.write() as transaction:
+            node = nodes.find(transaction.connection, name)
+            if node is not None:
+                now = self._parts.clock.now()
+                events.append(
+                    transaction, Subject.NODE, name, events.Kind.FAILOVER, now, state=node.state, reason=words
+                )
+        reach("failover.explained")
+
+    def _staying(self, name: str) -> list[str]:
+        with self._parts.database.read() as connection:
+            there = machines.of_node(connection, name)
+        return [each.id for each in there if each.on_node_failure is NodeFailurePolicy.STAY]
+
+
+def _by_word(connection: Connection, name: str) -> bool:
+    """Whether it was an operator who said that a node is dead."""
+    return events.last_actor(connection, Subject.NODE, name, NodeState.UNAVAILABLE) == events.USER
+
+
+def _was_refused_after_move(connection: Connection, machine: Machine) -> bool:
+    """What its user asked for and its node refused is for the user to decide; what was moved is for us."""
+    recreate = machine.on_node_failure is NodeFailurePolicy.RECREATE
+    return recreate and machine.wish in UP and events.was_moved(connection, machine.id)
+
+
+def _fleet(connection: Connection) -> Fleet:
+    taken = candidates.ports_taken(connection)
+    found = candidates.nodes_with_load(connection)
+    placed = tuple(Placed(*each) for each in candidates.placed(connection))
+    nodes_: Iterable[Candidate] = (Candidate(node, running, taken.get(node.name, {})) for node, running in found)
+    return Fleet(tuple(nodes_), placed)
+
+
+def _sentence(gone: Sequence[str], left: Sequence[str], staying: Sequence[str]) -> str:
+    parts: Mapping[str, Sequence[str]] = {
+        "created again elsewhere": gone,
+        "fits nowhere, and is tried again": left,
+        "stays on its node by its policy": staying,
+    }
+    told = [f"{len(names)} {what} ({_shown(names)})" for what, names in parts.items() if names]
+    return "; ".join(told) or "no machine was there"
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return "; ".join(names[:MOST_NAMED]) + more
