@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from garbi.hyper_api.client import HyperClient
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 120.0
+LOG = "serve.log"
 
 
 class Bed:
@@ -33,7 +35,7 @@ class Bed:
         self._token_file = self.data_dir / TOKEN_FILE
         identity = {"GARBI_HYPER_URL": self.url, "GARBI_HYPER_TOKEN_FILE": str(self._token_file)}
         self.environment = {**os.environ, **identity, **(settings or {})}
-        self._log = (self.data_dir / "serve.log").open("ab")
+        self._log = (self.data_dir / LOG).open("ab")
         self.process = self._serve()
 
     def __enter__(self) -> Bed:
@@ -56,7 +58,10 @@ class Bed:
             self.process.terminate()
             self.process.wait()
             self._log.close()
-            self.hyper("purge", "--yes", "--data-dir", str(self.data_dir))
+            if self._token_file.exists():
+                self.hyper("purge", "--yes", "--data-dir", str(self.data_dir))
+            else:  # it came to nothing
+                shutil.rmtree(self.data_dir)
 
     def kill(self) -> None:
         """Kill the agent, as nothing is killed that could prepare for it."""
@@ -99,6 +104,9 @@ class Bed:
             try:
                 self.client().health()
             except (OSError, ServerUnreachable):
+                if self.process.poll() is not None:
+                    words = (self.data_dir / LOG).read_text(encoding="utf-8", errors="replace")
+                    raise RuntimeError(f"the agent ended: {words[-2000:]}") from None
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)

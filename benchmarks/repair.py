@@ -26,6 +26,9 @@ AGENT_KILLS = 200
 ADOPTED_WITHIN_S = 5.0
 RUNNING_CONTAINERS = 4
 LOOK_S = 0.02
+ASK_S = 0.3
+"""How long an answer may take. A request that came while the machine had no network would wait a second for its next try."""
+
 VIRSH = ("virsh", "-q", "-c", "qemu:///system")
 DOCKER, LIBVIRT = "tiny-docker", "tiny"
 RUNNING_GUESTS = Path("/run/libvirt/qemu")
@@ -172,7 +175,7 @@ def is_gone(pid: int) -> bool:
 def answers(url: str) -> bool:
     """Whether a page is there."""
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
+        with urllib.request.urlopen(url, timeout=ASK_S) as answer:
             return bool(answer.read())
     except (OSError, HTTPException):
         return False
