@@ -62,6 +62,7 @@ class Leases:
         self._began = clock.since_boot()
         self._lock = threading.Lock()
         self._ending = threading.Lock()
+        self._looking = threading.Lock()
         self._leases: dict[str, Lease] = {}  # written by renewals alone; what has ended is beside it
         self._fenced: dict[str, int] = {}
         self._kept: dict[str, int] = {}
@@ -88,6 +89,14 @@ class Leases:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def look(self) -> None:
+        """Look at every lease once: ask other nodes where it is time to, and note what has ended. Done regularly by itself."""
+        with self._looking:
+            for controller in self._known():
+                if not self._closing:
+                    self._look_after(controller)
+            self._tell_changes()
 
     def renew(self, renewal: Renewal) -> LeaseStatus:
         """Renew a lease, or begin it; raises InvalidField, StaleOrder when a later one was heard, NoSpace."""
@@ -215,12 +224,14 @@ class Leases:
     # What follows from it
 
     def _judge(self, lease: Lease) -> Verdict:
+        """What is known of a lease. That it has ended, only who has just asked the others decides: see `look`."""
+        verdict = self._verdict(lease)
+        return Verdict.HOLD_ON if verdict is Verdict.ENDED else verdict
+
+    def _verdict(self, lease: Lease) -> Verdict:
         inquiry = self._inquiries.get(lease.controller)
         evidence = NOTHING_SAID if inquiry is None else inquiry.evidence
-        verdict = judge(lease, self._boot_id, self._clock.since_boot(), evidence)
-        if verdict is Verdict.ENDED:  # for good, whatever others say later; that is written down by the thread
-            self._end(lease.controller, lease.number)
-        return verdict
+        return judge(lease, self._boot_id, self._clock.since_boot(), evidence)
 
     def _status(self, lease: Lease) -> LeaseStatus:
         now = self._clock.since_boot()
@@ -256,10 +267,7 @@ class Leases:
         while not self._closing:
             self._wake.wait(PACE_S if self._known() else None)
             self._wake.clear()
-            for controller in self._known():
-                if not self._closing:
-                    self._look_after(controller)
-            self._tell_changes()
+            self.look()
 
     def _look_after(self, controller: str) -> None:
         try:
@@ -267,10 +275,17 @@ class Leases:
             if lease is not None and lease.boot_id == self._boot_id:
                 inquiry = self._inquiries.setdefault(controller, Inquiry(self._ask, self._clock.since_boot))
                 inquiry.pursue(lease, calm=True)
-                self._judge(lease)
+                self._decide(controller)
             self._keep_end(controller, self._fenced.get(controller, 0))
         except Exception:  # the thread has to survive what it cannot foresee
             log.exception("a lease could not be looked after", extra={"controller": controller})
+
+    def _decide(self, controller: str) -> None:
+        """Take note that a lease has ended, for good, whatever others say later."""
+        with self._lock:  # a renewal comes before, or after
+            lease = self._present(controller)
+            if lease is not None and self._verdict(lease) is Verdict.ENDED:
+                self._end(controller, lease.number)
 
     def _keep_end(self, controller: str, number: int) -> None:
         """Let the end of a lease outlive this agent, whoever found it out."""
