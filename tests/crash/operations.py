@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from tests.crash.deaths import Restart
 from tests.crash.keeping import DropKept, RemoveKeeping
 from tests.crash.scene import (
     DEAF_IMAGE,
@@ -185,6 +186,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "stop-paused": MachineOperation(Wish.PAUSED, Wish.STOPPED, _WISH | _step("start", "stop") | _STOPPED),
     "start": MachineOperation(Wish.STOPPED, Wish.RUNNING, _WISH | _STARTED, settings=_IMPATIENT),
+    "restart": Restart(),
     "remove": MachineOperation(Wish.RUNNING, None, _REMOVE),
     "remove-paused": MachineOperation(Wish.PAUSED, None, _REMOVE),
     "remove-keeping": RemoveKeeping(),

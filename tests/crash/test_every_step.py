@@ -27,6 +27,7 @@ KILLED: Mapping[str, Mapping[str, str]] = {
         "resume": "",
         "power-off": "",
         "start": "",
+        "restart": "start",
         "remove": "",
         "remove-keeping": "remove",
         "drop-kept": "",
