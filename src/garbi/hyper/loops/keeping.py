@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 
 from garbi.base.clock import Clock
 from garbi.base.errors import AbilityMissing, DriverUnavailable, GarbiError
@@ -19,8 +20,8 @@ from garbi.hyper.store.database import Database
 
 log = logging.getLogger(__name__)
 
-PERIOD_S = 60.0
-"""Pause between two rounds; a crash makes disks younger by as much."""
+PERIOD_S = 600.0
+"""Pause between two rounds: so much longer a disk may stay, and so much younger a crash may make it."""
 
 STRAY_KEEP_S = 7 * 24 * 3600
 """How long a disk stays that was found without a row: nobody says how long it was to be kept."""
@@ -93,13 +94,17 @@ class Keeping:
                 if not self._closing.is_set():
                     log.exception("looking after kept disks failed")
             self._closing.wait(PERIOD_S)
+        with suppress(GarbiError):  # a full disk: then this run of the agent counts for a little less
+            self._grow_older()
 
     def _grow_older(self) -> None:
         """Write down whole seconds; what is left of one counts the next time."""
         seconds = int(self._clock.monotonic() - self._counted)
+        if seconds <= 0:
+            return
         with self._database.read() as connection:
             any_kept = bool(kept.list_kept(connection))
-        if any_kept and seconds > 0:
+        if any_kept:
             with self._database.write() as transaction:
                 kept.advance(transaction, seconds)
         self._counted += seconds
