@@ -19,6 +19,7 @@ EPOCH_LABEL = "garbi.epoch"
 _FORM = re.compile(
     r'controller="(?P<controller>[0-9a-f]{32})", holder="(?P<holder>[0-9a-f]{1,32})", '
     r"term=(?P<term>[0-9]{1,15}), lease=(?P<lease>[0-9]{1,15}), epoch=(?P<epoch>[0-9]{1,15})"
+    r"(?:, order=(?P<order>[0-9]{1,15}))?"
 )
 
 
@@ -28,7 +29,8 @@ class Assignment:
 
     `controller` is the id of the cloud, `term` counts the controllers that held its loops one after the other, `holder` is
     random and tells two with the same term apart (the first that came is right). `lease` counts how often the machines of the
-    host were declared dead, `epoch` how often the machine was assigned to a host.
+    host were declared dead, `epoch` how often the machine was assigned to a host, `order` the wishes of its user: an order that
+    comes after a later one has no effect. 0: it is not to be compared.
     """
 
     controller: str
@@ -36,13 +38,12 @@ class Assignment:
     term: int
     lease: int
     epoch: int = 0
+    order: int = 0
 
     def to_header(self) -> str:
         """The value of the header."""
-        return (
-            f'controller="{self.controller}", holder="{self.holder}", '
-            f"term={self.term}, lease={self.lease}, epoch={self.epoch}"
-        )
+        words = f'controller="{self.controller}", holder="{self.holder}", term={self.term}, lease={self.lease}'
+        return f"{words}, epoch={self.epoch}" + (f", order={self.order}" if self.order else "")
 
     @classmethod
     def from_header(cls, text: str) -> Assignment:
@@ -50,5 +51,5 @@ class Assignment:
         found = _FORM.fullmatch(text)
         if found is None:
             raise MalformedRequest(f"the header {HEADER} cannot be read")
-        numbers = {name: int(found[name]) for name in ("term", "lease", "epoch")}
+        numbers = {name: int(found[name] or 0) for name in ("term", "lease", "epoch", "order")}
         return cls(found["controller"], found["holder"], **numbers)

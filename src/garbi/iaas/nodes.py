@@ -51,7 +51,7 @@ class _Line:
 class Authority(Protocol):
     """In whose name orders are given."""
 
-    def assignment(self, node: Node, epoch: int = 0) -> Assignment:
+    def assignment(self, node: Node, epoch: int = 0, order: int = 0) -> Assignment:
         """What an order to a node carries, about a machine of that `epoch`; raises StaleWrite when none may be given."""
 
     def overtaken(self) -> None:
@@ -90,9 +90,12 @@ class NodeClients:
         line = self._line(node)
         return HyperClient(_url(node), _Hasty(line.transport, limit_s), line.token)
 
-    def assignment(self, node: Node, epoch: int = 0) -> Assignment | None:
-        """What an order to a node carries, about a machine of that `epoch`; raises StaleWrite when none may be given."""
-        return None if self._authority is None else self._authority.assignment(node, epoch)
+    def assignment(self, node: Node, epoch: int = 0, order: int = 0) -> Assignment | None:
+        """What an order to a node carries, the `order`-th about a machine of that `epoch`; 0: it is not to be compared.
+
+        Raises StaleWrite when none may be given.
+        """
+        return None if self._authority is None else self._authority.assignment(node, epoch, order)
 
     def overtaken(self) -> None:
         """To be called when a node refused an order with StaleOrder, because it obeys another controller by now."""

@@ -17,6 +17,7 @@ from garbi.base.errors import (
     DriverUnavailable,
     GarbiError,
     NotFound,
+    StaleOrder,
 )
 from garbi.base.failpoints import reach
 from garbi.hyper.agent.events import EventFeed
@@ -97,7 +98,7 @@ class Machines:
         network = self._publisher.network_of(choice.type, driver)
         machine = self._draft(spec, choice, network)
         if assignment is not None:
-            machine = replace(machine, lease=assignment.lease)
+            machine = replace(machine, lease=assignment.lease, ordered=assignment.order)
         claimed = self._publisher.claim(machine.ports)
         reach("machine.create.claimed")
         try:
@@ -121,7 +122,8 @@ class Machines:
             machine = self._get(transaction.connection, machine_id)
             if assignment is not None:
                 self._leases.check(transaction.connection, assignment, machine)
-                machine = table.save_lease(transaction, machine, assignment.lease)
+                _check_latest(machine, assignment)
+                machine = table.save_order(transaction, machine, assignment.lease, assignment.order)
             reached = _has_reached(machine, wish)
             if not reached and (machine.wish is not wish or machine.settled):
                 _check_wish(machine, wish, driver)
@@ -268,6 +270,13 @@ class Machines:
                 removed_at=to_wire(removal.at),
             )
         raise NotFound(f"no machine has the id {machine_id[:80]}")
+
+
+def _check_latest(machine: Machine, assignment: Assignment) -> None:
+    """Raise StaleOrder when a later order for a machine was here first: messages overtake one another."""
+    if 0 < assignment.order < machine.ordered:
+        detail = f"order {assignment.order} for machine {machine.id} comes after order {machine.ordered}"
+        raise StaleOrder(detail, stale="order")
 
 
 def _fingerprint(spec: MachineSpec) -> str:

@@ -102,10 +102,13 @@ def save_wish(
     return changed
 
 
-def save_lease(transaction: Transaction, machine: Machine, lease: int) -> Machine:
-    """Write under which lease an order came that changes nothing else: it frees a machine that was held for an older one."""
-    _update(transaction, machine.id, lease=lease)
-    return replace(machine, lease=lease)
+def save_order(transaction: Transaction, machine: Machine, lease: int, number: int) -> Machine:
+    """Write under which lease an order came, and its number, whatever else it changes: it frees a machine that was held for an
+    older lease.
+    """
+    ordered = max(number, machine.ordered)
+    _update(transaction, machine.id, lease=lease, ordered=ordered)
+    return replace(machine, lease=lease, ordered=ordered)
 
 
 def save_state(transaction: Transaction, before: Machine, after: Machine) -> None:
@@ -265,6 +268,7 @@ KEPT = (
     "awaits",
     "restarts",
     "lease",
+    "ordered",
     "keep_s",
 )
 
@@ -303,5 +307,6 @@ def _from_row(row: Row[Any], published: tuple[PublishedPort, ...]) -> Machine:
         awaits=Awaits(row.awaits),
         restarts=row.restarts,
         lease=row.lease,
+        ordered=row.ordered,
         keep_s=row.keep_s,
     )

@@ -63,6 +63,7 @@ machines = Table(
     Column("awaits", String, nullable=False, server_default=""),
     Column("restarts", Integer, nullable=False, server_default="0"),
     Column("lease", Integer, nullable=False, server_default="0"),
+    Column("ordered", Integer, nullable=False, server_default="0"),
     Column("keep_s", Integer, nullable=False, server_default="0"),
     Column("on_node_failure", String, nullable=False),
     Column("generation", Integer, nullable=False),

@@ -64,11 +64,14 @@ class Mandate:
             self._doubt()
             raise Superseded(f"another controller leads: its term is {present}, that of this one was {self.term}")
 
-    def assignment(self, node: Node, epoch: int = 0) -> Assignment:
-        """What an order to a node carries, about a machine of that `epoch`; raises Superseded when no order may be given."""
+    def assignment(self, node: Node, epoch: int = 0, order: int = 0) -> Assignment:
+        """What an order to a node carries, the `order`-th about a machine of that `epoch`.
+
+        Raises Superseded when no order may be given.
+        """
         if not self.leads:
             raise Superseded(f"the term {self.term} of this controller has ended")
-        return Assignment(self.controller_id, self.holder, self.term, node.lease, epoch)
+        return Assignment(self.controller_id, self.holder, self.term, node.lease, epoch, order)
 
     def overtaken(self) -> None:
         """A node has heard of a later term, or of another holder of this one: find out who leads."""

@@ -250,7 +250,7 @@ class Converger:
             "restart": machine.restart.value,
             "on_node_failure": machine.on_node_failure.value,
         }
-        assignment = self._clients.assignment(node, machine.epoch)
+        assignment = self._clients.assignment(node, machine.epoch, machine.generation)
         document = self._clients.of(node).machines.add(
             order, wait_s=0, idempotency_key=_key(machine), assignment=assignment
         )
@@ -259,7 +259,8 @@ class Converger:
         return _Tell(read(document, self._controller_id), told)
 
     def _tell(self, machine: Machine, node: Node) -> _Tell:
-        client, assignment = self._clients.of(node), self._clients.assignment(node, machine.epoch)
+        client = self._clients.of(node)
+        assignment = self._clients.assignment(node, machine.epoch, machine.generation)
         try:
             document = client.machines.wish(machine.id, machine.wish.value, wait_s=0, assignment=assignment)
             seen: Seen = read(document, self._controller_id)

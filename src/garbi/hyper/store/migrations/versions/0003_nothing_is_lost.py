@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("machines", sa.Column("awaits", sa.String(), nullable=False, server_default=""))
-    for name in ("restarts", "lease", "keep_s"):
+    for name in ("restarts", "lease", "ordered", "keep_s"):
         op.add_column("machines", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
         "leases",
@@ -38,5 +38,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in ("kept", "leases"):
         op.drop_table(name)
-    for name in ("keep_s", "lease", "restarts", "awaits"):
+    for name in ("keep_s", "ordered", "lease", "restarts", "awaits"):
         op.drop_column("machines", name)
