@@ -41,6 +41,7 @@ class Checks(logging.Handler):
     def __post_init__(self) -> None:
         super().__init__(logging.WARNING)
         self.cloud.worlds.on_end = self._on_end
+        self.cloud.worlds.on_start = self._on_start
         self.cloud.on_controller = self.follow
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -59,6 +60,9 @@ class Checks(logging.Handler):
 
     def _hear(self, event: Event) -> None:
         self.cloud.kernel.note(f"event: {event.subject} {event.id[:8]} {event.kind} {event.state} {event.actor} {event.reason}")
+        owned = self.user.machines.get(event.id)
+        if owned is not None and event.kind == Kind.STATE and event.state == State.STOPPED:
+            owned.rests = owned.wish is Wish.STOPPED
         if event.subject is Subject.MACHINE and event.kind == Kind.MOVED:
             self.moves += 1
             source = event.reason.removeprefix("from ").partition(" ")[0]
@@ -74,6 +78,12 @@ class Checks(logging.Handler):
         found = self.cloud.worlds.find(host, machine_id)
         if found is not None and found.powered:
             self.cloud.kernel.violate(f"machine {machine_id} was moved away from {node.name} where it runs")
+
+    def _on_start(self, host: SimHost, machine: FakeMachine) -> None:
+        """A machine was started: what was stopped, as its user wished, stays so."""
+        owned = self.user.machines.get(machine.id)
+        if owned is not None and owned.rests:
+            self.cloud.kernel.violate(f"I11 machine {machine.id} was stopped for good, and started on {host.name}")
 
     def _on_end(self, host: SimHost, machine: FakeMachine) -> None:
         """A machine ended: somebody must have wanted it, or its host must have been in trouble."""

@@ -70,7 +70,7 @@ CONSTANTS = (
 @contextmanager
 def constants(pace: Pace) -> Iterator[None]:
     """Have the product's constants be those of a pace."""
-    before = [(import_module(module), name, getattr(import_module(module), name)) for module, name, _ in CONSTANTS]
+    before = [(import_module(module), name, getattr(import_module(module), name, None)) for module, name, _ in CONSTANTS]
     for module_name, name, field in CONSTANTS:
         setattr(import_module(module_name), name, getattr(pace, field))
     try:

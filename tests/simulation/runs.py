@@ -167,13 +167,14 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--gap", type=float, default=300.0)
+    parser.add_argument("--pause", type=float, default=120.0)
     parser.add_argument("--kinds", default="")
     parser.add_argument("--trace", type=int, default=60)
     given = parser.parse_args()
     failed = 0
     for seed in range(given.seed, given.seed + given.runs):
         kinds = tuple(filter(None, given.kinds.split(",")))
-        plan = Plan(hours=given.hours, nodes=given.nodes, chaos_gap_s=given.gap, kinds=kinds)
+        plan = Plan(given.hours, given.nodes, given.pause, given.gap, kinds)
         outcome = simulate(seed, plan)
         print(outcome.words(), flush=True)
         if outcome.violations:

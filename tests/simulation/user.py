@@ -36,6 +36,8 @@ class Owned:
     """Whether its removal was promised."""
 
     asked_at: float = 0.0
+    rests: bool = False
+    """Whether it was stopped as wished, so that nobody may start it."""
 
 
 @dataclass
@@ -131,6 +133,7 @@ class User:
         self.cloud.kernel.note(f"user: wishes {machine.id[:8]} {wish}")
         self.asked += 1
         before, machine.wish, machine.asked_at = machine.wish, wish, self.cloud.kernel.now
+        machine.rests = False
         try:
             answer = self._insist(lambda controller: self._wished(controller, machine, wish))
         except _Refused:

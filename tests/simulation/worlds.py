@@ -23,6 +23,7 @@ class Worlds:
         self.starts = 0
         self.ends = 0
         self.drained: dict[str, float] = {}
+        self.on_start: Callable[[SimHost, FakeMachine], None] | None = None
         self.on_end: Callable[[SimHost, FakeMachine], None] | None = None
         self._expected: dict[str, float] = {}
         _worlds[:] = [self]
@@ -99,6 +100,8 @@ class Worlds:
         if is_now:
             self.starts += 1
             self.check_alone(machine.id)
+            if host is not None and self.on_start is not None:
+                self.on_start(host, machine)
         else:
             self.ends += 1
             if host is not None and self.on_end is not None and self._expected.pop(machine.id, None) is None:
