@@ -166,11 +166,12 @@ class Drain:
 
     def _remove(self, machine: Machine, name: str, cancelled: threading.Event) -> None:
         deadline = self._hosts.clock.monotonic() + PATIENCE_S
-        client = self._hosts.clients.of(self._hosts.node(name))
+        clients, node = self._hosts.clients, self._hosts.node(name)
         with speaking_to(name):
             while True:
                 try:
-                    if client.machines.remove(machine.id, wait_s=5) is None:
+                    assignment = clients.assignment(node, machine.epoch)
+                    if clients.of(node).machines.remove(machine.id, wait_s=5, assignment=assignment) is None:
                         return
                 except NotFound:
                     return
