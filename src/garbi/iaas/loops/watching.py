@@ -207,6 +207,8 @@ class NodeWatch:
     def _miss(self, node: Node, error: GarbiError) -> None:
         last = self._began if self.answered_at is None else self.answered_at
         reach_now = judge(last, self._parts.clock.monotonic(), self._parts.unreachable_after_s)
+        if reach_now is not Reach.UNREACHABLE:
+            return  # it may answer yet; and one that was silent before stays so until it does
         state = state_after(node.state, node.draining, reach_now)
         if state is node.state or self._stopped.is_set():
             return
