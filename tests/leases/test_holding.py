@@ -98,6 +98,28 @@ def test_a_machine_that_was_given_up_waits_for_an_order_whatever_else_it_is_told
     assert not host.runs("web")
 
 
+def test_a_held_machine_that_is_stopped_stays_so_when_it_is_free(host: LeasedHost) -> None:
+    host.start_watchdog()
+    host.arm()
+    host.add("web")
+    host.renew(None, number=2)
+    host.await_state("web", State.STOPPED)
+    host.living.machines.wish("web", Wish.STOPPED, Assignment(CONTROLLER, HOLDER, 1, 2, 1))
+    eventually("it is stopped for good", lambda: host.state("web") == (State.STOPPED, ""))
+    assert host.living.machines.get("web").wish is Wish.STOPPED
+    assert not host.runs("web")
+
+
+def test_an_order_that_comes_after_a_later_one_has_no_effect(host: LeasedHost) -> None:
+    host.arm_without_end()
+    host.add("web")
+    host.living.machines.wish("web", Wish.STOPPED, Assignment(CONTROLLER, HOLDER, 1, 1, 1, 3))
+    eventually("it is stopped", lambda: host.state("web") == (State.STOPPED, ""))
+    with pytest.raises(StaleOrder, match="order 2 for machine web comes after order 3"):
+        host.living.machines.wish("web", Wish.RUNNING, Assignment(CONTROLLER, HOLDER, 1, 1, 1, 2))
+    assert host.living.machines.get("web").wish is Wish.STOPPED
+
+
 def test_an_order_that_changes_nothing_else_frees_a_machine_before_it_is_held(host: LeasedHost) -> None:
     host.arm_without_end()
     host.add("web")

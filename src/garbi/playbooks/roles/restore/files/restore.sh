@@ -18,9 +18,10 @@ forget_files() {
         systemctl disable -q --now "$unit"
         systemctl reset-failed "$unit" 2>/dev/null || true
     fi
-    rm -f "/etc/systemd/system/$unit" /etc/systemd/system/garbi-hyper@.service /etc/sysctl.d/60-garbi.conf
+    rm -f "/etc/systemd/system/$unit" /etc/systemd/system/garbi-hyper@.service /etc/systemd/system/garbi-watchdog@.service \
+        /etc/sysctl.d/60-garbi.conf
     systemctl daemon-reload
-    systemctl stop 'system-garbi\x2dhyper.slice' 2>/dev/null || true
+    systemctl stop 'system-garbi\x2dhyper.slice' 'system-garbi\x2dwatchdog.slice' 2>/dev/null || true
     rm -rf /opt/garbi
     if [ -d /var/lib/garbi/share ]; then rmdir /var/lib/garbi/share; fi
     rmdir /var/lib/garbi 2>/dev/null || true
