@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -23,6 +23,7 @@ from garbi.hyper.store import migrate as store_of_agent
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import PublishedPort, State
 from garbi.iaas.controller import Controller
+from garbi.iaas.fences.protocol import Fence
 from garbi.iaas.main import open_controller
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node, NodeSpec, NodeState
@@ -80,6 +81,11 @@ class FakeHost:
     def agent(self) -> Agent:
         assert self._agent is not None
         return self._agent
+
+    @property
+    def data_dir(self) -> Path:
+        """Where its agent keeps what it knows."""
+        return self._settings.data_dir
 
     @property
     def world(self) -> FakeWorld:
@@ -144,13 +150,14 @@ class Cloud:
         self.root = root
         self.settings = Settings(data_dir=root / "controller", check_period_s=0.5, unreachable_after_s=3.0)
         self.hosts: list[FakeHost] = []
+        self.fences: Sequence[Fence] | None = None
         self._controller: Controller | None = None
 
     @property
     def controller(self) -> Controller:
         if self._controller is None:
             put_database(self.settings.data_dir / DATABASE, migrate_cloud)
-            self._controller = open_controller(self.settings)
+            self._controller = open_controller(self.settings, fences=self.fences)
         return self._controller
 
     def reopen(self) -> Controller:

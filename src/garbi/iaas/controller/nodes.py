@@ -24,6 +24,7 @@ from garbi.iaas.model.node import Amounts, Load, Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.model.query import NODE_FILTERS
 from garbi.iaas.model.validation import check_node
+from garbi.iaas.monitor.failover import plain
 from garbi.iaas.provisioning import Target, check
 from garbi.iaas.store import events, machines, operations, secrets
 from garbi.iaas.store import nodes as table
@@ -163,7 +164,7 @@ class Nodes:
             in_doubt = node.state is NodeState.UNAVAILABLE and any(each.state is State.UNKNOWN for each in there)
             if node.state is not NodeState.UNREACHABLE and not in_doubt:
                 raise Conflict(f"node {name} is {node.state}: only an unreachable node can be said to be dead")
-            lost = declare_dead(transaction, node, Proof(USER, Scope.ALL, node.reason), now)
+            lost = declare_dead(transaction, node, Proof(USER, Scope.ALL, plain(node.reason)), now)
             node = _find(connection, name)
         reach("node.confirm-dead.recorded")
         for machine in lost:

@@ -21,7 +21,7 @@ from garbi.iaas.loops.replanning import Replanning
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node, NodeState
-from garbi.iaas.monitor.failover import Condition, MassFailure, too_many_dead
+from garbi.iaas.monitor.failover import STOPPED, UNPROVEN, Condition, MassFailure, plain, too_many_dead
 from garbi.iaas.store import events, nodes
 from garbi.iaas.store.database import Database, Transaction
 
@@ -32,11 +32,6 @@ PERIOD_S = 60.0
 
 PAUSES_S = (30.0, 60.0, 120.0, 300.0)
 """Between two attempts to prove that a node is dead."""
-
-UNPROVEN = "; not proven dead: "
-STOPPED = "; too many at once: "
-MARKS = (UNPROVEN, STOPPED)
-"""What follows them in the reason of a node comes from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,15 +239,9 @@ class Failover:
             present = nodes.find(transaction.connection, node.name)
             if present is None or present.state is not NodeState.UNREACHABLE:
                 return
-            reason = _without_marks(present.reason) + addition
+            reason = plain(present.reason) + addition
             if reason != present.reason:
                 nodes.note_reason(transaction, node.name, reason)
                 kind, state = events.Kind.FENCE, present.state
                 events.append(transaction, Subject.NODE, node.name, kind, now, state=state, reason=words)
         reach("failover.unproven.recorded")
-
-
-def _without_marks(reason: str) -> str:
-    for mark in MARKS:
-        reason = reason.partition(mark)[0]
-    return reason

@@ -28,6 +28,11 @@ LOST = "lost with node"
 """How the reason of a machine begins that stopped because its node is dead; it goes on with the name of the node."""
 
 
+UNPROVEN = "; not proven dead: "
+STOPPED = "; too many at once: "
+"""What follows them in the reason of a silent node is what is done about it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A node, and for how many seconds it has been in its state."""
@@ -59,6 +64,11 @@ def too_many_dead(conditions: Iterable[Condition]) -> MassFailure | None:
     if len(dead) < FEW or (3 * len(dead) < len(watched) and len(dead) < MANY):
         return None
     return MassFailure(tuple(dead), len(watched))
+
+
+def plain(reason: str) -> str:
+    """The reason of a silent node without what is done about it."""
+    return reason.partition(UNPROVEN)[0].partition(STOPPED)[0]
 
 
 def lost_reason(node: str, words: str) -> str:
