@@ -13,7 +13,7 @@ from tests.crash.stage import OPENINGS, Stage
 from garbi.base.failpoints import ANY, EXIT_CODE
 
 
-@pytest.mark.parametrize("name", ["create", "pause", "power-off", "remove"])
+@pytest.mark.parametrize("name", ["create", "pause", "power-off", "restart", "remove"])
 def test_a_recovery_that_is_killed_at_any_step_is_taken_up_by_the_next(stages: Stages, name: str) -> None:
     stage = stages("fake-persistent")
     route = explore(stage, name)
