@@ -252,7 +252,7 @@ class _Maker:
             lambda: mandate.leads,
         )
         watchers = Watchers(watching)
-        hosts = Hosts(settings, database, clients, self.feed, clock, watchers.watch, watchers.unwatch)
+        hosts = Hosts(settings, database, clients, self.feed, clock, watchers.watch, watchers.unwatch, watchers.renew)
         placement = Placement(database, settings, clock=clock)
         workflows = _workflows(hosts, placement, converger)
         runner = OperationRunner(database, workflows, clock, settings.provision_parallel)

@@ -120,15 +120,19 @@ class Placement:
         self, transaction: Transaction, spec: MachineSpec, machine_id: str, key: str | None, fingerprint: str
     ) -> Machine:
         connection = transaction.connection
-        earlier = self._earlier(connection, key, fingerprint) if key is not None else None
-        if earlier is not None:  # the same request came twice at once, and the other one was first
-            return earlier
+        same = self._earlier(connection, key, fingerprint) if key is not None else None
+        if same is not None:  # the same request came twice at once, and the other one was first
+            return same
         if machines.find(connection, machine_id) is not None:
             raise AlreadyExists(f"a machine with the id {machine_id} is here already", field="id")
         world = _World.read(connection)
         choice = choose(connection, spec, world.nodes)
         node = _chosen(_place(connection, world, self._ask(spec, choice), spec.labels))
-        machine = self._draft(spec, machine_id, choice, node)
+        earlier = machines.removal_of(connection, machine_id)
+        epoch = (
+            1 if earlier is None else earlier.seq + 1
+        )  # higher than any of a machine of that id that may lie on a dead node
+        machine = replace(self._draft(spec, machine_id, choice, node), epoch=epoch)
         if not nodes.reserve(transaction, str(machine.node), machine.amounts):
             raise _LostRace
         reach("placement.accept.reserved")

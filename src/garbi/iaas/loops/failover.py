@@ -37,7 +37,7 @@ PAUSES_S = (30.0, 60.0, 120.0, 300.0)
 @dataclass(frozen=True, slots=True)
 class FailoverParts:
     """What it works with. `heard_since` tells whether a node has answered after a moment of the monotonic clock. `grace_s`: for
-    so many seconds after the start nothing is moved, since nodes may be on their way back."""
+    so many seconds after the start nothing is fenced or moved, since nodes may be on their way back."""
 
     database: Database
     clock: Clock
@@ -128,6 +128,7 @@ class Failover:
     def _look(self) -> None:
         with self._parts.database.read() as connection:
             known = nodes.list(connection)
+        rested = self._parts.clock.monotonic() >= self._rests_until
         self._states = self._since(known)
         mass = self._mass_failure(known)
         silent = {node.name: node for node in known if node.state is NodeState.UNREACHABLE}
@@ -139,9 +140,9 @@ class Failover:
         for node in silent.values():
             if mass is not None:
                 self._note(node, f"{STOPPED}{mass.words()}", mass.words())
-            elif self._is_due(node.name):
+            elif rested and self._is_due(node.name):
                 self._try(node)
-        if self._parts.clock.monotonic() >= self._rests_until:
+        if rested:
             self._parts.replanning.look(known, stopped=mass is not None)
 
     def _since(self, known: Sequence[Node]) -> dict[str, tuple[NodeState, float]]:
@@ -162,6 +163,8 @@ class Failover:
             return dict(self._trials)
 
     def _is_due(self, name: str) -> bool:
+        if self._parts.heard_since(name, self._parts.clock.monotonic() - self._parts.grace_s):
+            return False  # it is on its way back
         with self._lock:
             retry = self._retries.get(name)
             due = retry is None or self._parts.clock.monotonic() >= retry.at

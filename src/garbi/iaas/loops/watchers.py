@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 
 from garbi.base.clock import Clock
-from garbi.iaas.loops.watching import NodeWatch, Report, Watching
+from garbi.iaas.loops.watching import CHECK_S, NodeWatch, Report, Watching
+from garbi.iaas.model.node import Node
 from garbi.iaas.monitor.verdict import WATCHED
+from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import nodes
 from garbi.iaas.store.database import Database
+
+RENEWALS = 2
+"""The second one has seen the first: from then on a lease counts from a moment of the host's own clock."""
 
 
 class Watchers:
@@ -46,12 +51,22 @@ class Watchers:
             watch.stop()
         self._parts.clients.forget(name)
         self._parts.book.forget(name)
+        self._parts.stir()
 
     def report_of(self, name: str) -> Report | None:
         """What a node last said, if it was heard since the controller began."""
         with self._lock:
             watch = self._watches.get(name)
         return watch.report if watch is not None else None
+
+    def renew(self, node: Node) -> None:
+        """Begin the lease of a node that is not watched yet; raises what the requests meet."""
+        parts = self._parts
+        parts.book.forget(node.name)
+        with speaking_to(node.name):
+            client = parts.clients.prober_of(node, CHECK_S)
+            for _ in range(RENEWALS):
+                parts.book.check(node, client, (*parts.roster(), node.address))
 
     def heard_since(self, name: str, moment: float) -> bool:
         """Whether a node has answered after a moment of the monotonic clock."""

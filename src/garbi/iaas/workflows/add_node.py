@@ -75,6 +75,7 @@ class AddNode:
         self._check(node, facts)
         with self._hosts.database.write() as transaction:
             note_facts(transaction, name, facts, self._hosts.clock.now())
+        self._hosts.renew(self._hosts.node(name))
 
     def _greet(self, node: Node, cancelled: threading.Event) -> Facts:
         """What the agent says of itself; one that was just started may take a moment."""

@@ -24,7 +24,8 @@ Provision = Callable[[Target, Callable[[TaskProgress], None], threading.Event, P
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The parts that every workflow on nodes uses. `watch` and `unwatch` take the name of a node."""
+    """The parts that every workflow on nodes uses. `watch` and `unwatch` take the name of a node; `renew` begins the
+    lease of one, so that it takes orders."""
 
     settings: Settings
     database: Database
@@ -33,6 +34,7 @@ class Hosts:
     clock: Clock
     watch: Callable[[str], None]
     unwatch: Callable[[str], None]
+    renew: Callable[[Node], None]
 
     def node(self, name: str) -> Node:
         """The node of that name; raises NotFound."""
