@@ -17,6 +17,12 @@ from garbi.iaas.model.node import Overcommit
 PREFIX = "GARBI_IAAS_"
 DATABASE = "iaas.db"
 IMAGES = "images"
+SHORTEST_LEASE_S, LONGEST_LEASE_S = 5.0, 3600.0
+"""What agents take; but a lease is at least as long as four checks, so that one that is lost ends none."""
+
+SHORTEST_MARGIN_S = 5.0
+"""A watchdog looks once a second, asks others for two, and has to kill what runs."""
+
 IMAGE_USES = ("in-place", "copy")
 
 
@@ -72,6 +78,14 @@ class Settings:
             if value not in allowed:
                 words = ", ".join(allowed)
                 raise InvalidField(name, f"{name} {value!r} is not allowed: it takes {words}", list(allowed))
+        shortest = max(SHORTEST_LEASE_S, 4 * self.check_period_s)
+        for name, number, least, most in (
+            ("lease_ttl_s", self.lease_ttl_s, shortest, LONGEST_LEASE_S),
+            ("lease_margin_s", self.lease_margin_s, SHORTEST_MARGIN_S, LONGEST_LEASE_S),
+        ):
+            if not least <= number <= most:
+                rule = f"{least:g} to {most:g} seconds"
+                raise InvalidField(name, f"{name} {number:g} is not allowed: it takes {rule}", rule)
         if self.power_command and not Path(self.power_command).is_absolute():
             what = "the absolute path of a program"
             raise InvalidField(
