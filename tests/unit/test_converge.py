@@ -265,6 +265,13 @@ def test_a_machine_that_ran_for_long_has_its_restarts_before_it_again() -> None:
     assert rest == Settle(State.FAILED, "exited with code 3; restart 1 of 5 now", awaits=Awaits.RESTART, restarts=0)
 
 
+def test_where_no_restarts_are_allowed_an_end_is_the_end() -> None:
+    machine = replace(RAN, restart=RestartPolicy.ALWAYS)
+    none = Circumstances(pauses_s=())
+    assert next_step(machine, EXITED, none) == Settle(State.FAILED, FAILED)
+    assert next_step(machine, ENDED, none) == Settle(State.STOPPED, "it ended by itself")
+
+
 @pytest.mark.parametrize("state", [State.STARTING, State.UNKNOWN])
 def test_a_restart_that_was_interrupted_is_taken_again_and_counted_once(state: State) -> None:
     machine = replace(RAN, state=state, restart=RestartPolicy.ON_FAILURE, awaits=Awaits.RESTART, restarts=2, reason="x")

@@ -121,9 +121,9 @@ def after_end(machine: Machine, cause: str, now: Circumstances) -> Settle:
     """
     policy = machine.restart
     wanted = policy is RestartPolicy.ALWAYS or (policy is RestartPolicy.ON_FAILURE and cause != "")
-    if machine.wish is not Wish.RUNNING or not wanted:
-        return Settle(State.FAILED, cause) if cause else Settle(State.STOPPED, ENDED_BY_ITSELF)
     spent, allowed = 0 if now.rested else machine.restarts, len(now.pauses_s)
+    if machine.wish is not Wish.RUNNING or not wanted or allowed == 0:
+        return Settle(State.FAILED, cause) if cause else Settle(State.STOPPED, ENDED_BY_ITSELF)
     why = cause or ENDED_BY_ITSELF
     if spent >= allowed:
         return Settle(State.FAILED, f"{why}; gave up after {_times(allowed)}")
