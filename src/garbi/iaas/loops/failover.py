@@ -143,7 +143,8 @@ class Failover:
             elif rested and self._is_due(node.name):
                 self._try(node)
         if rested:
-            self._parts.replanning.look(known, stopped=mass is not None)
+            dead = {name: at for name, (state, at) in self._states.items() if state is NodeState.UNAVAILABLE}
+            self._parts.replanning.look(dead, stopped=mass is not None)
 
     def _since(self, known: Sequence[Node]) -> dict[str, tuple[NodeState, float]]:
         """Since when each node is in its state, as counted here: clocks that people set may jump."""

@@ -21,7 +21,7 @@ from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine, Strategy
-from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.model.node import NodeState
 from garbi.iaas.monitor.failover import UP, is_stranded
 from garbi.iaas.scheduler import Candidate, Fleet, Homeless, Move, Placed, plan
 from garbi.iaas.store import candidates, events, machines, nodes
@@ -62,11 +62,15 @@ class Replanning:
         self._parts = parts
         self._refusals: dict[tuple[str, str], float] = {}
         self._answering: dict[str, float] = {}
+        self._dead: Mapping[str, float] = {}
         self._explained: dict[str, str] = {}
 
-    def look(self, known: Sequence[Node], *, stopped: bool) -> None:
-        """Find a node for every machine that has none; `stopped`: for those alone whose node an operator says is dead."""
-        dead = [node.name for node in known if node.state is NodeState.UNAVAILABLE]
+    def look(self, dead: Mapping[str, float], *, stopped: bool) -> None:
+        """Find a node for every machine that has none; `stopped`: for those alone whose node an operator says is dead.
+
+        `dead` are the unavailable nodes, and since when (monotonic clock) they are.
+        """
+        self._dead = dead
         self._answering = {name: at for name, at in self._answering.items() if name in dead}
         self._explained = {name: words for name, words in self._explained.items() if name in dead}
         for _ in range(ROUNDS):
@@ -89,7 +93,7 @@ class Replanning:
 
     def _is_returning(self, name: str) -> bool:
         now = self._parts.clock.monotonic()
-        if not self._parts.heard_since(name, now - ANSWERED_S):
+        if not self._parts.heard_since(name, max(self._dead.get(name, now), now - ANSWERED_S)):
             self._answering.pop(name, None)
             return False
         return now - self._answering.setdefault(name, now) < LONGEST_RETURN_S
