@@ -76,9 +76,10 @@ class MachineKills:
         await_true(lambda: is_gone(before), f"{name} is dead")
         await_true(lambda: answers(url), f"{name} answers again")
         away = time.perf_counter() - begin
-        machine = self._client.machines.get(name, wait_s=PATIENCE_S)
-        if machine["restarts"] != 1 or machine["state"] != "running" or process_of(self._bed, name, image) == before:
-            raise RuntimeError(f"not restarted once: {machine}")
+        await_true(lambda: self._client.machines.get(name)["state"] == "running", f"{name} is known to run")
+        restarts = self._client.machines.get(name)["restarts"]
+        if restarts != 1 or process_of(self._bed, name, image) == before:
+            raise RuntimeError(f"{name} was restarted {restarts} times, not once")
         self._client.machines.remove(name, wait_s=PATIENCE_S)
         return away
 
