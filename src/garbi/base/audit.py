@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from garbi.base.token import TOKEN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -14,9 +18,6 @@ CONFIRM_S = 1.0
 
 CONFIRM_REGULAR_S = 5.0
 """The same for the regular one, for which nobody waits."""
-
-INVARIANTS = tuple(f"I{number}" for number in range(1, 15))
-"""Those of DESIGN.md."""
 
 FIRST_S = 15.0
 """Pause before the first regular audit, at most: after a start, things have yet to come to rest."""
@@ -107,3 +108,15 @@ def changes(before: Iterable[Violation], now: Iterable[Violation]) -> tuple[list
     was = {(each.invariant, each.subject): each for each in before}
     are = {(each.invariant, each.subject): each for each in now}
     return [are[key] for key in are.keys() - was.keys()], [was[key] for key in was.keys() - are.keys()]
+
+
+def readable_secrets(data_dir: Path, names: Sequence[str] = (TOKEN_FILE,)) -> Iterator[Violation]:
+    """I14, as far as a service can check it of itself: nobody else reads its secrets."""
+    for name in names:
+        path = data_dir / name
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield Violation("I14", name, f"others may read or write {path}: its mode is {stat.filemode(mode)}")

@@ -58,6 +58,11 @@ class Blobs:
             return self.path(sha256).stat().st_size == size
         return False
 
+    def strays(self) -> list[str]:
+        """The digests of contents that nothing needs: none, but for what came in behind our back or was cut off."""
+        with self._naming:
+            return sorted(blob.name for blob in self._content.iterdir() if not self._in_use(blob.name))
+
     def inspect(self, received: Received, type: ImageType) -> int:
         """The bytes that the content unfolds to; raises ImageRejected, DriverUnavailable (a program is missing)."""
         return inspect_image(received.path, type, self._limits.max_virtual_bytes)

@@ -39,17 +39,23 @@ class DevCloud:
     """
 
     def __init__(
-        self, nodes: int = 3, port: int = 0, data_dir: Path | None = None, fake: Mapping[str, str] | None = None
+        self,
+        nodes: int = 3,
+        port: int = 0,
+        data_dir: Path | None = None,
+        fake: Mapping[str, str] | None = None,
+        audit_period_s: float = 300.0,
     ) -> None:
         """`port` 0 takes a free one. With a `data_dir` all is kept there for the next time, its machines running on.
 
         Without one, a directory is made, and deleted at the end. `fake` are settings of the fake driver, as
-        {"start_delay_s": "2"}.
+        {"start_delay_s": "2"}. `audit_period_s` is how often controller and agents audit themselves.
         """
         self._wanted = nodes
         self._port = port
         self._given = data_dir
         self._fake = dict(fake or {})
+        self._audit_period_s = audit_period_s
         self._ending = ExitStack()
 
     def start(self) -> Self:
@@ -89,7 +95,8 @@ class DevCloud:
         return sorted(names, key=lambda name: (len(name), name))
 
     def _node(self, name: str) -> DevNode:
-        return DevNode(name, self._place_of_nodes() / name, self._fake, persist=self._given is not None)
+        place = self._place_of_nodes() / name
+        return DevNode(name, place, self._fake, persist=self._given is not None, audit_period_s=self._audit_period_s)
 
     def _place_of_nodes(self) -> Path:
         return self.data_dir / "nodes"
@@ -100,6 +107,7 @@ class DevCloud:
             port=self._port,
             check_period_s=CHECK_PERIOD_S,
             unreachable_after_s=UNREACHABLE_AFTER_S,
+            audit_period_s=self._audit_period_s,
         )
         return open_controller(settings)
 

@@ -24,13 +24,21 @@ MEM_MIB = 16384
 class DevNode:
     """A node that can be stopped and started again, as a host that is switched off and on."""
 
-    def __init__(self, name: str, data_dir: Path, fake: Mapping[str, str], persist: bool) -> None:
+    def __init__(
+        self, name: str, data_dir: Path, fake: Mapping[str, str], persist: bool, audit_period_s: float = 300.0
+    ) -> None:
         """`fake` are settings of its fake driver; machines outlive the process when they `persist`."""
         self.name = name
         self.data_dir = data_dir
         self._persist = persist
         drivers = {"fake": {"persist": str(persist).lower(), **fake}}
-        self._settings = Settings(data_dir=data_dir, node_name=name, mem_limit_mib=MEM_MIB, drivers=drivers)
+        self._settings = Settings(
+            data_dir=data_dir,
+            node_name=name,
+            mem_limit_mib=MEM_MIB,
+            drivers=drivers,
+            audit_period_s=audit_period_s,
+        )
         self._port_file = data_dir / "port"
         self._running: tuple[Agent, Background] | None = None
 

@@ -6,7 +6,6 @@ import secrets
 from pathlib import Path
 
 from garbi.base import logs
-from garbi.base.audit import Auditing
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import Conflict, FinalError, NoSpace
 from garbi.base.failpoints import reach
@@ -29,7 +28,7 @@ from garbi.hyper.images.share import ImageShare
 from garbi.hyper.leases.asking import ask_witnesses
 from garbi.hyper.leases.inquiry import Ask
 from garbi.hyper.leases.leases import Leases
-from garbi.hyper.loops.auditing import AuditRecord
+from garbi.hyper.loops.auditing import regular
 from garbi.hyper.loops.converger import Converger, ConvergerSettings
 from garbi.hyper.loops.keeping import Keeping
 from garbi.hyper.loops.publisher import Publisher
@@ -87,22 +86,12 @@ def _make_data_dir(path: Path) -> None:
 
 def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool, ask: Ask) -> Parts:
     secret = open_secret(settings.data_dir)
-    database_path = settings.data_dir / DATABASE
-    migrate(database_path)
-    database = Database(database_path)
+    database = _open_database(settings.data_dir / DATABASE)
     reach("agent.open.migrated")
     cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, secrets.token_hex(16))
     reach("agent.open.named")
     table = ImageTable(database)
-    library = ImageLibrary(
-        settings.data_dir / "images",
-        table,
-        ContentLimits(settings.max_image_bytes, settings.max_virtual_bytes, kept_s=settings.upload_kept_s),
-        clock,
-    )
-    share = ImageShare(settings.image_share, settings.image_use)
-    library.sweep()
-    reach("agent.open.swept")
+    library, share = _open_library(settings, table, clock), ImageShare(settings.image_share, settings.image_use)
     found = installed(SIMULATED) if simulated else None
     drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name), found)
     holder = UnboundPorts() if simulated else PortHolder()
@@ -117,20 +106,14 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool,
         lambda machine: _image_file(machine, table, library),
         clock,
         host.boot_id,
-        ConvergerSettings(
-            settings.workers,
-            settings.stop_deadline_s,
-            settings.resync_period_s,
-            RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s),
-        ),
+        _converger_settings(settings),
         hold=leases.hold,
         tally=tally,
     )
     leases.on_change(converger.resync)
     feed = open_feed(database)
     keeping = Keeping(database, drivers, clock)
-    audit = Audit(database, drivers, host.capacity)
-    record = AuditRecord(database, clock)
+    audit = Audit(database, drivers, host.capacity, publisher, library, leases.hold, settings.data_dir)
     return Parts(
         settings=settings,
         cluster_id=cluster_id,
@@ -146,11 +129,30 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool,
         keeping=keeping,
         leases=leases,
         audit=audit,
-        auditing=Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s),
+        auditing=regular(audit.run, database, clock, settings.audit_period_s),
         tally=tally,
         capacity=host.capacity,
         lock=lock,
     )
+
+
+def _open_database(path: Path) -> Database:
+    migrate(path)
+    return Database(path)
+
+
+def _open_library(settings: Settings, table: ImageTable, clock: Clock) -> ImageLibrary:
+    """The images of the host, without what a crash left of some."""
+    limits = ContentLimits(settings.max_image_bytes, settings.max_virtual_bytes, kept_s=settings.upload_kept_s)
+    library = ImageLibrary(settings.data_dir / "images", table, limits, clock)
+    library.sweep()
+    reach("agent.open.swept")
+    return library
+
+
+def _converger_settings(settings: Settings) -> ConvergerSettings:
+    restarts = RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s)
+    return ConvergerSettings(settings.workers, settings.stop_deadline_s, settings.resync_period_s, restarts)
 
 
 def driver_context(settings: Settings, clock: Clock, cluster_id: str, name: str) -> DriverContext:

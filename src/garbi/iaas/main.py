@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base import logs
-from garbi.base.audit import Auditing
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import FinalError, NoSpace, UnknownImage
 from garbi.base.failpoints import reach
@@ -32,7 +31,7 @@ from garbi.iaas.fences.protocol import Fence, Fences
 from garbi.iaas.fences.ssh import SshFence
 from garbi.iaas.imagestore import Distribution, ImageStore
 from garbi.iaas.leadership import Leadership, Mandate, Office
-from garbi.iaas.loops.auditing import AuditRecord
+from garbi.iaas.loops.auditing import regular
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.failover import Failover, FailoverParts
 from garbi.iaas.loops.records import Records
@@ -142,10 +141,9 @@ def _build(settings: Settings, around: Surroundings, locks: ExitStack) -> Parts:
         store = ImageStore(settings.image_directory, table, limits, clock)
         placement = Placement(database, settings, clock=clock)
         tally = Tally()
-        audit = Audit(cluster_id, database, clients)
-        record = AuditRecord(database.under(leadership.check), clock)
-        auditing = Auditing(audit.run, record.write, clock.monotonic, settings.audit_period_s)
-        work = Work(database, _Maker(settings, around, database, feed, store, table, (auditing,)), clock)
+        audit = Audit(cluster_id, database, clients, store, settings.data_dir, lambda: leadership.leads)
+        auditing = regular(audit.run, database.under(leadership.check), clock, settings.audit_period_s)
+        work = Work(database, _Maker(settings, around, database, feed, store, table, tally, (auditing,)), clock)
         return Parts(
             settings=settings,
             cluster_id=cluster_id,
@@ -216,6 +214,7 @@ class _Maker:
     feed: EventFeed
     store: ImageStore
     table: ImageTable
+    tally: Tally
     others: tuple[Loop, ...]
 
     def __call__(self, mandate: Mandate) -> Loops:
@@ -260,7 +259,7 @@ class _Maker:
         wake, heard_since = converger.wake, watchers.heard_since
         strategy = Strategy(settings.strategy)
         replanning = Replanning(ReplanningParts(database, records, clock, strategy, wake, heard_since))
-        fences = Fences((*self._fences(mandate), LeaseFence(book, clock)))
+        fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally)
         grace_s = settings.unreachable_after_s
         failover = Failover(FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s), stirred)
         return Loops(clients, converger, watchers, runner, (failover, *self.others))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from garbi.base.audit import INVARIANTS, Auditing
+from garbi.base.audit import Auditing
 
 
-def audit_metrics(prefix: str, auditing: Auditing) -> Iterator[Metric]:
-    """Violations by invariant, what could not be checked, and the age of both; nothing before the first audit."""
+def audit_metrics(prefix: str, auditing: Auditing, audited: Collection[str]) -> Iterator[Metric]:
+    """Violations of each of the `audited` invariants, what could not be checked, and the age of both; nothing before the first audit."""
     violations = GaugeMetricFamily(
         prefix + "audit_violations", "Violations that the last regular audit found", labels=("invariant",)
     )
@@ -20,7 +20,7 @@ def audit_metrics(prefix: str, auditing: Auditing) -> Iterator[Metric]:
     last, age_s = auditing.last, auditing.age_s()
     if last is not None and age_s is not None:
         found = Counter(each.invariant for each in last.violations if each.certain)
-        for invariant in sorted({*INVARIANTS, *found}, key=lambda name: (len(name), name)):
+        for invariant in sorted({*audited, *found}, key=lambda name: (len(name), name)):
             violations.add_metric((invariant,), found[invariant])
         unchecked.add_metric((), sum(not each.certain for each in last.violations))
         age.add_metric((), age_s)

@@ -7,7 +7,7 @@ put here is a copy that can be fetched again: it is given up, the least recently
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -144,9 +144,9 @@ class ImageLibrary:
             raise NotFound(f"no image is called {name[:80]!a}")
         return self._as_it_is(image)
 
-    def missing(self) -> list[Image]:
-        """The images whose content is not there in its full size: none, unless somebody else worked on the directory."""
-        return [image for image in self._rows.list() if not self.holds(image)]
+    def strays(self) -> Sequence[str]:
+        """The digests of contents here that no row needs."""
+        return self._blobs.strays()
 
     def list(self) -> list[Image]:
         """Every image, by name, `failed` where the content is gone."""

@@ -12,7 +12,7 @@ from garbi.hyper.drivers.protocol import Driver, GuestNetwork, NetworkAttached
 from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.model.machine import Machine, PublishedPort, State
 from garbi.hyper.model.query import MachineQuery
-from garbi.hyper.publishing.holders import PortHolder
+from garbi.hyper.publishing.holders import Holder, PortHolder
 from garbi.hyper.publishing.nftables import Lead, PublishingTable
 from garbi.hyper.store import machines
 from garbi.hyper.store.database import Database
@@ -87,6 +87,20 @@ class Publisher:
             fields = {"machine": machine.id, "port": holder.port, "protocol": holder.protocol, "holder": str(holder)}
             log.warning("port lost", extra=fields)
 
+    def strangers(self, machine: Machine, driver: Driver) -> list[Holder]:
+        """Who has ports of a machine that the agent is to hold: nobody, or what took one before the agent began."""
+        if not machine.ports or (not isinstance(driver, NetworkAttached) and machine.state in LED):
+            return []
+        return self._holder.strangers(machine.ports)
+
+    def misled(self) -> tuple[list[Lead], list[Lead]]:
+        """What the kernel leads that it should not, and what it does not lead and should; raises as `sync`."""
+        if not self._networks:
+            return [], []
+        with self._lock:
+            present, wanted = set(self._table.leads().values()), set(self._leads())
+        return sorted(present - wanted, key=_order), sorted(wanted - present, key=_order)
+
     def network_of(self, type_name: str, driver: Driver) -> GuestNetwork | None:
         """The guest network of a driver, if it has one, with our rules around it."""
         if not isinstance(driver, NetworkAttached):
@@ -144,3 +158,7 @@ class Publisher:
             if machine.type in self._networks and machine.state in LED and machine.address
             for port in machine.ports
         ]
+
+
+def _order(lead: Lead) -> tuple[int, str]:
+    return lead.node_port, lead.protocol

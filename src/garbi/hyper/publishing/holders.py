@@ -131,6 +131,12 @@ class PortHolder:
         if missing:
             raise _taken(missing[0])
 
+    def strangers(self, ports: Iterable[PublishedPort]) -> list[Holder]:
+        """Who has those of these ports that no socket of ours keeps, as far as anybody has."""
+        with self._lock:
+            missing = [key for key in _keys(ports) if key not in self._held]
+        return [holder for key in missing if (holder := find_holder(*key)) is not None]
+
     def held(self) -> frozenset[Key]:
         """The ports that sockets of ours keep now: those claimed and not lent."""
         with self._lock:

@@ -47,6 +47,11 @@ class PublishingTable:
             forwarding.switch_on(bridges)
             return self._passages.open(bridges) or changed
 
+    def leads(self) -> dict[Key, Lead]:
+        """Where ports lead by the kernel's own account; raises what `apply` raises."""
+        with self._lock:
+            return _leads(self._list())
+
     def clear(self) -> None:
         """Remove the table and every rule of ours elsewhere. Nothing happens when there is none."""
         with self._lock:

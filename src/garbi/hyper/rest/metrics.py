@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from garbi import __version__
 from garbi.hyper.agent import Agent
+from garbi.hyper.agent.audit import AUDITED
 from garbi.hyper.loops.restarts import BEGUN
 from garbi.hyper.model.machine import Awaits, Machine
 from garbi.web.audit_metrics import audit_metrics
@@ -42,7 +43,7 @@ class MachineMetrics(Collector):
         yield restarts
         yield from _leases(agent)
         yield from _kept(agent)
-        yield from audit_metrics(PREFIX, agent.auditing)
+        yield from audit_metrics(PREFIX, agent.auditing, AUDITED)
         yield from _health(agent)
         yield InfoMetricFamily(PREFIX + "build", "Which Garbi this is", {"version": __version__})
 

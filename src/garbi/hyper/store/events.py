@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from garbi.base.clock import from_wire, to_wire
 from garbi.hyper.model.event import Event, EventKind
 from garbi.hyper.model.machine import Machine, State, Wish
 from garbi.hyper.store.database import Transaction
-from garbi.hyper.store.schema import events
+from garbi.hyper.store.schema import events, machines
 
 FOUND = (EventKind.VIOLATION, EventKind.RESOLVED)
 """What an audit found, which is no word about the life of a machine."""
@@ -51,6 +51,15 @@ def since(connection: Connection, seq: int, limit: int) -> list[Event]:
 def last_seq(connection: Connection) -> int:
     """The number of the newest event; 0 when there is none."""
     return connection.execute(select(events.c.seq).order_by(events.c.seq.desc()).limit(1)).scalar() or 0
+
+
+def lost_machines(connection: Connection) -> list[str]:
+    """The machines of which the history says that they were created, and that are neither here nor removed."""
+    lives = events.c.kind.in_((EventKind.CREATED, EventKind.REMOVED))
+    newest = select(func.max(events.c.seq)).where(lives).group_by(events.c.machine_id)
+    created = select(events.c.machine_id).where(events.c.seq.in_(newest), events.c.kind == EventKind.CREATED)
+    gone = created.where(events.c.machine_id.not_in(select(machines.c.id)))
+    return sorted(connection.execute(gone).scalars())
 
 
 def removal_of(connection: Connection, machine_id: str) -> Event | None:

@@ -36,6 +36,11 @@ class Operations:
         with self._database.read() as connection:
             return [*operations.list(connection, filters, limit, marker)]
 
+    def count(self) -> dict[tuple[str, str], int]:
+        """How many operations there are of each kind in each state."""
+        with self._database.read() as connection:
+            return operations.count(connection)
+
     def wait_changed(self, operation_id: str, since: datetime | None, timeout_s: float) -> Operation:
         """Wait until an operation was changed after `since` (its `updated_at`), and return it; raises NotFound.
 

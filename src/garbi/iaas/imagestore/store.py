@@ -146,6 +146,17 @@ class ImageStore:
         """Every image, by name."""
         return self._rows.list()
 
+    def strays(self) -> Iterable[str]:
+        """The digests of contents here that no row needs."""
+        return self._blobs.strays()
+
+    def missing(self) -> Iterable[Image]:
+        """The images whose content is not here in its full size."""
+        known = self._rows.list()
+        return [
+            each for each in known if each.state is ImageState.ACTIVE and not self._blobs.holds(each.sha256, each.size)
+        ]
+
     def remove(self, name: str) -> None:
         """Delete the name, and the content when it was the last; raises NotFound, or ImageInUse, which names machines."""
         image = self.get(name)

@@ -6,12 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple
 
-from garbi.base.audit import Violation, changes
+from garbi.base.audit import Auditing, Look, Violation, changes
 from garbi.base.clock import Clock
 from garbi.base.failpoints import reach
 from garbi.iaas.model.event import Subject
 from garbi.iaas.store import events, meta
 from garbi.iaas.store.database import Database
+
+
+def regular(look: Look, database: Database, clock: Clock, period_s: float) -> Auditing:
+    """The thread that looks every `period_s` seconds, and writes down what has changed."""
+    return Auditing(look, AuditRecord(database, clock).write, clock.monotonic, period_s)
 
 
 class AuditRecord:

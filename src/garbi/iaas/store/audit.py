@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, or_, select
 
+from garbi.hyper_api.vocabulary import State
+from garbi.iaas.model.event import Subject
 from garbi.iaas.model.operation import OperationKind, OperationState
-from garbi.iaas.store.schema import AMOUNTS, images, machines, nodes, operations, ports
+from garbi.iaas.store.events import Kind
+from garbi.iaas.store.schema import AMOUNTS, events, images, machines, nodes, operations, ports
 
 UNITS = {"mem": "MiB of memory", "cpus": "processors", "disk": "MiB of disk"}
 OF_MACHINES = (OperationKind.MACHINE_ADD, OperationKind.MACHINE_WISH, OperationKind.MACHINE_REMOVE)
@@ -24,10 +27,11 @@ class Finding:
 
 
 def findings(connection: Connection) -> list[Finding]:
-    """Everything that does not hold; none in a healthy database. One read transaction, five queries."""
+    """Everything that does not hold; none in a healthy database. One read transaction, a few queries."""
     return [
         *port_findings(connection),
         *reservation_findings(connection),
+        *visibility_findings(connection),
         *operation_findings(connection),
         *image_findings(connection),
     ]
@@ -64,14 +68,31 @@ def reservation_findings(connection: Connection) -> Iterator[Finding]:
                 yield Finding("I3", f"node {row['name']}", detail)
 
 
+def visibility_findings(connection: Connection) -> Iterator[Finding]:
+    """I4: every machine that was accepted is here or was removed; one that failed, or of which nothing is known, says why."""
+    lives = (events.c.subject == Subject.MACHINE) & events.c.kind.in_((Kind.CREATED, Kind.REMOVED))
+    newest = select(func.max(events.c.seq)).where(lives).group_by(events.c.id)
+    created = select(events.c.id).where(events.c.seq.in_(newest), events.c.kind == Kind.CREATED)
+    lost = created.where(events.c.id.not_in(select(machines.c.id))).order_by(events.c.id)
+    for machine_id in connection.execute(lost).scalars():
+        yield Finding("I4", f"machine {machine_id}", "it was created, and is neither here nor removed")
+    silent = machines.c.state.in_((State.FAILED, State.UNKNOWN)) & (machines.c.reason == "")
+    for row in connection.execute(select(machines.c.id, machines.c.state).where(silent).order_by(machines.c.seq)):
+        yield Finding("I4", f"machine {row.id}", f"it is {row.state}, and says nothing of why")
+
+
 def operation_findings(connection: Connection) -> Iterator[Finding]:
-    """I7: no operation goes on for a machine that is gone."""
+    """I7: no operation goes on for a machine that is gone, or that is in another one."""
     joined = operations.outerjoin(machines, machines.c.id == operations.c.target)
     lost = and_(
-        operations.c.state == OperationState.RUNNING, operations.c.kind.in_(OF_MACHINES), machines.c.id.is_(None)
+        operations.c.state == OperationState.RUNNING,
+        operations.c.kind.in_(OF_MACHINES),
+        or_(machines.c.id.is_(None), machines.c.operation.is_(None), machines.c.operation != operations.c.id),
     )
-    for row in connection.execute(select(operations).select_from(joined).where(lost).order_by(operations.c.seq)):
-        yield Finding("I7", f"operation {row.id}", f"{row.kind} is running, but machine {row.target} is gone")
+    found = select(operations, machines.c.id.label("machine_id")).select_from(joined).where(lost)
+    for row in connection.execute(found.order_by(operations.c.seq)):
+        why = "is gone" if row.machine_id is None else "is in another operation"
+        yield Finding("I7", f"operation {row.id}", f"{row.kind} is running, but machine {row.target} {why}")
 
 
 def image_findings(connection: Connection) -> Iterator[Finding]:

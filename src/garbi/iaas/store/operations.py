@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 from sqlalchemy import insert as insert_into
 
 from garbi.base.clock import from_wire, to_wire
@@ -60,6 +60,14 @@ def list(
 def running(connection: Connection) -> Sequence[Operation]:
     """The operations that have not finished, the oldest first."""
     return _read(connection, operations.c.state == OperationState.RUNNING)
+
+
+def count(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many operations there are of each kind in each state."""
+    counted = select(operations.c.kind, operations.c.state, func.count()).group_by(
+        operations.c.kind, operations.c.state
+    )
+    return {(kind, state): number for kind, state, number in connection.execute(counted)}
 
 
 def progress(
