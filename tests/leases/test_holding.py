@@ -6,10 +6,16 @@ import pytest
 from tests.leases.conftest import LeasedHost, SetBoot
 from tests.leases.words import BOOT, CONTROLLER, HOLDER, PEERS, TTL_S, eventually
 
+from garbi.base.checks import CheckStatus
 from garbi.base.errors import AlreadyInState, DataDirLocked, StaleOrder
+from garbi.hyper.host.check import DoctorSettings
+from garbi.hyper.leases.doctor import check_watchdog
 from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.leases.heartbeat import Heartbeat
+from garbi.hyper.main import DATABASE
 from garbi.hyper.model.machine import MachineSpec, State, Wish
+from garbi.hyper.store import leases as table
+from garbi.hyper.store.database import Database
 from garbi.hyper_api.assignment import Assignment
 
 
@@ -141,6 +147,21 @@ def test_a_held_machine_stays_held_over_a_restart_of_its_agent(host: LeasedHost)
     assert not host.runs("web")
 
 
+def test_an_agent_that_dies_while_a_later_controller_takes_over_lets_its_machines_run(host: LeasedHost) -> None:
+    host.start_watchdog()
+    host.arm()
+    host.add("web")
+    database = Database(host.settings.data_dir / DATABASE)
+    host.stop_agent()
+    with database.write() as transaction:
+        table.save(transaction, table.LeaseRow(CONTROLLER, "cc", 2, 1, 0), host.clock.now())
+    database.close()
+    host.start_agent()
+    status = host.living.leases.all()[0]
+    assert (status.active, status.lease.term, status.lease.holder) == (True, 2, "cc")
+    assert host.runs("web")
+
+
 def test_after_a_boot_nothing_leased_runs_until_its_controller_was_heard(host: LeasedHost, boot: SetBoot) -> None:
     host.start_watchdog()
     status = host.arm()
@@ -212,3 +233,21 @@ def test_a_watchdog_that_hangs_is_no_guard(host: LeasedHost) -> None:
     assert not host.living.leases.guarded()
     host.stop_watchdog()
     assert not host.living.leases.guarded()
+
+
+def test_the_doctor_misses_a_watchdog_where_a_controller_could_use_one(
+    host: LeasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("garbi.hyper.leases.doctor.boot_id", lambda: BOOT)
+    settings = DoctorSettings(data_dir=host.settings.data_dir)
+    assert check_watchdog(settings) is None
+    host.renew(None, peers=PEERS[:1])
+    assert check_watchdog(settings) is None
+    host.renew(None)
+    missing = check_watchdog(settings)
+    assert missing is not None
+    assert (missing.status, "no watchdog works" in missing.found) == (CheckStatus.WARN, True)
+    host.start_watchdog()
+    found = check_watchdog(settings)
+    assert found is not None
+    assert found.status is CheckStatus.OK

@@ -182,9 +182,10 @@ class Leases:
         for controller in sorted(rows.keys() | set(self._files.controllers())):
             row = rows.get(controller) or table.LeaseRow(controller, "", 0, 0, 0)
             lease = self._files.read(controller)
-            if lease is None or (lease.term, lease.holder, lease.number) != (row.term, row.holder, row.number):
+            if lease is None or lease.number != row.number:
                 lease = Lease(controller, row.holder, row.term, row.number)
-            self._leases[controller] = lease
+            # An agent that died between the two has written of a later controller in the row alone: the lease is the same.
+            self._leases[controller] = replace(lease, holder=row.holder, term=row.term)
             self._fenced[controller] = row.fenced
 
     def _present(self, controller: str) -> Lease | None:
