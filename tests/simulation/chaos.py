@@ -34,6 +34,8 @@ class Chaos:
         self._all: dict[str, tuple[int, Callable[[], None]]] = {
             "agent-killed": (4, self._kill_agent),
             "agent-killed-at-a-step": (4, self._kill_agent_at_step),
+            "watchdog-killed": (1, lambda: self.cloud.kill_watchdog(self._node())),
+            "ways-in": (3, self._ways_in),
             "controller-killed": (3, self._kill_controller),
             "controller-killed-at-a-step": (4, self._kill_controller_at_step),
             "controller-away": (1, self._controller_away),
@@ -71,6 +73,7 @@ class Chaos:
             if node.cluster_id:
                 node.world.make_available()
             cloud.start_agent(node)
+            cloud.start_watchdog(node)
         cloud.controller_wanted = True
         cloud.start_controller()
 
@@ -171,12 +174,17 @@ class Chaos:
     def _thaw(self, node: Node) -> None:
         if node.host.frozen:
             node.host.thaw(slept=self.dice.random() < 0.5)
-            self.cloud.thawed(node)
 
     def _set_clock(self) -> None:
         host = self.dice.choice([self.cloud.home, *(node.host for node in self.cloud.nodes.values())])
         host.clock.wall_offset_s += self.dice.uniform(-2, 2) * HOUR * 24
         self.cloud.kernel.note(f"chaos: the clock of {host.name} is set")
+
+    def _ways_in(self) -> None:
+        """SSH or the power program of a host behaves otherwise from now on."""
+        node, dice = self._node(), self.dice
+        self.cloud.ways.ssh[node.name] = dice.choice(("good", "fails", "hangs"))
+        self.cloud.ways.power[node.name] = dice.choice(("good", "slow", "fails", "hangs"))
 
     # The network
 

@@ -20,6 +20,7 @@ from garbi.hyper.main import open_agent
 from garbi.hyper.rest import events as event_documents
 from garbi.hyper.rest.app import create_app
 from garbi.hyper.settings import Settings as AgentSettings
+from garbi.hyper.watchdog.opening import open_fence, open_watchdog
 from garbi.iaas.controller import Controller
 from garbi.iaas.fences.power import PowerFence
 from garbi.iaas.main import open_controller
@@ -27,12 +28,12 @@ from garbi.iaas.settings import DATABASE
 from garbi.iaas.settings import Settings as ControllerSettings
 from tests.simulation import serving
 from tests.simulation.databases import put_databases
-from tests.simulation.fencing import PROGRAM, PowerControl, SimSshFence, Ways
+from tests.simulation.fencing import PROGRAM, PowerControl, SimSshFence, Ways, answer_of, wait_for
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel, Process, begin
 from tests.simulation.paces import Pace
 from tests.simulation.network import Network, Service, SimTransport
-from tests.simulation.threads import present_process
+from tests.simulation.threads import Event, present_process
 from tests.simulation.worlds import Worlds
 
 T = TypeVar("T")
@@ -46,8 +47,6 @@ PORT = 8081
 WITNESS_S = 2.0
 """How long a host waits for what others say."""
 
-WAKING_S = 5.0
-"""The longest time after a thaw until the watchdog of a host has looked, whatever else it does."""
 
 
 class Cut(Exception):
@@ -61,6 +60,7 @@ class Node:
     host: SimHost
     settings: AgentSettings
     process: Process | None = None
+    watchdog: Process | None = None
     agent: Agent | None = None
     wanted: bool = True
 
@@ -209,6 +209,32 @@ class Cloud:
             return None
         return float(json.loads(answer.read())["age_s"]) if answer.status == 200 else None
 
+    def start_watchdog(self, node: Node) -> None:
+        """Start the watchdog of a host that is on, as soon as an agent has worked there; nothing happens when it runs."""
+        if not node.host.on or (node.watchdog is not None and node.watchdog.alive):
+            return
+        if not node.cluster_id:
+            self.kernel.after(1.0, lambda: self.start_watchdog(node))
+            return
+        node.watchdog = node.host.process("watchdog")
+        node.watchdog.spawn("main", lambda: self._guard(node))
+
+    def kill_watchdog(self, node: Node) -> None:
+        """End the watchdog's process; it is started again soon."""
+        if node.watchdog is not None:
+            node.watchdog.kill()
+            self.kernel.after(1.0 + self.dice.random(), lambda: self.start_watchdog(node))
+
+    def _guard(self, node: Node) -> None:
+        """What `Watchdog.run` does, with a note of when it has looked."""
+        watchdog = open_watchdog(node.settings, node.host.clock, simulated=True, ask=self.asker(node))
+        while True:
+            began = self.kernel.now
+            watchdog.tick()
+            if began >= node.host.thawed_at:
+                self.worlds.has_looked(node.host)
+            self.kernel.sleep(self.pace.lease_look_s)
+
     # Hosts
 
     def kill_host(self, node: Node) -> None:
@@ -222,6 +248,7 @@ class Cloud:
         if not node.host.on:
             node.host.boot_up()
             self.agent_ended(node)
+            self.kernel.after(self.dice.random() * 2, lambda: self.start_watchdog(node))
 
     # The controller
 
@@ -248,6 +275,11 @@ class Cloud:
         self.on_controller(self.controller)
         self.kernel.note("the controller works")
 
+    def controller_id(self) -> str:
+        """The id of the cloud."""
+        assert self.controller is not None
+        return self.controller.cluster_id
+
     def controller_settings(self) -> ControllerSettings:
         """How the controller of this run is set."""
         return ControllerSettings(
@@ -255,18 +287,39 @@ class Cloud:
             check_period_s=self.pace.check_s,
             unreachable_after_s=self.pace.unreachable_s,
             audit_period_s=self.pace.audit_s,
+            lease_ttl_s=self.pace.ttl_s,
+            lease_margin_s=self.pace.margin_s,
             workers=2,
         )
 
     def fences(self) -> list[Any]:
         """The proofs that the controller of this run may get, beside that of leases."""
-        return [SimSshFence(self, lambda: str(self.controller_id)), PowerFence(PROGRAM)]
+        return [SimSshFence(self, self.controller_id), PowerFence(PROGRAM)]
 
     def run_fence(
         self, node: Node, controller_id: str, number: int, limit_s: float, cancelled: threading.Event
     ) -> Ended | None:
         """Run `hyper fence` on a host; None when its host did not live to say anything."""
-        raise NotImplementedError
+        done = Event()
+        said: list[Ended] = []
+
+        def work() -> None:
+            try:
+                report = open_fence(node.settings, node.host.clock, simulated=True).fence(controller_id, number)
+            except GarbiError as error:
+                said.append(Ended(1, "", error.detail))
+            else:
+                runs = node.process is not None and node.process.alive
+                self.start_agent(node)
+                document = json.dumps(report.to_document())
+                said.append(answer_of(1 if report.running else 0, document, "runs" if runs else "started"))
+            done.set()
+
+        process = node.host.process("fence")
+        process.at_death["answer"] = done.set
+        process.spawn("main", work)
+        wait_for(done, limit_s, cancelled)
+        return said[0] if said else None
 
     def ask(self, work: Callable[[Controller], T], limit_s: float = 60.0) -> T:
         """Have the controller do something for the present task; raises its error, or Cut when it dies under it."""
@@ -302,10 +355,6 @@ class Cloud:
         except (Cut, GarbiError):
             return False
         return True
-
-    def thawed(self, node: Node) -> None:
-        """A host goes on after it stood still."""
-        self.kernel.after(WAKING_S, lambda: self.worlds.has_looked(node.host))
 
     def close(self) -> None:
         """Forget the run and its files."""

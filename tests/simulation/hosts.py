@@ -41,6 +41,7 @@ class SimHost(Numbered):
         self.on = True
         self.frozen = False
         self.frozen_at = 0.0
+        self.thawed_at = 0.0
         self.waking = False
         """Just thawed: its watchdog has not looked yet."""
         self.boot = 0
@@ -77,7 +78,7 @@ class SimHost(Numbered):
 
     def thaw(self, *, slept: bool) -> None:
         """All goes on; where the host `slept`, its monotonic clock did not count the time."""
-        self.frozen, self.waking = False, True
+        self.frozen, self.waking, self.thawed_at = False, True, self.kernel.now
         if slept:
             self.clock.slept_s += self.kernel.now - self.frozen_at
         for process in self.processes:

@@ -17,6 +17,9 @@ from typing import Any
 import greenlet
 
 FOREVER = float("inf")
+BUSY_TURNS = 20000
+"""So many turns at one moment mean that somebody waits for what cannot come without time."""
+
 _graveyard: list[object] = []
 """Greenlets of killed processes. One that nothing refers to would be ended by an exception, and its `finally` blocks would run."""
 
@@ -129,6 +132,7 @@ class Kernel:
         self._ready: list[Task] = []
         self._timers: list[tuple[float, int, Task | None, int, Callable[[], None] | None]] = []
         self._count = 0
+        self._counted_at, self._counted = -1.0, 0
 
     # What a run leaves behind
 
@@ -218,6 +222,11 @@ class Kernel:
         """Let time pass until then, or until `done`, which is asked after each turn."""
         while not (done is not None and done()):
             if self._ready:
+                if self.now != self._counted_at:
+                    self._counted_at, self._counted = self.now, self.switches
+                elif self.switches - self._counted > BUSY_TURNS:
+                    self.violate(f"{BUSY_TURNS} turns without any time passing; ready are {[each.name for each in self._ready]}")
+                    return
                 self._turn(self._pick())
             elif self._timers and self._timers[0][0] <= until:
                 self._fire()

@@ -64,6 +64,8 @@ CONSTANTS = (
     ("garbi.hyper.leases.leases", "PACE_S", "lease_look_s"),
     ("garbi.hyper.leases.inquiry", "CALM_PACE_S", "calm_s"),
     ("garbi.hyper.leases.heartbeat", "FRESH_S", "fresh_s"),
+    ("garbi.hyper.loops.keeping", "PERIOD_S", "audit_s"),
+    ("garbi.iaas.loops.failover", "PERIOD_S", "calm_s"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import importlib
 import os
@@ -65,11 +66,27 @@ def patch() -> None:
         for name, value in [*vars(module).items()]:
             if id(value) in replacements and not name.startswith("__"):
                 setattr(module, name, replacements[id(value)])
+    _patch_factories()
     _patch_databases()
     _patch_locks()
     _patch_pools()
     unthread_framework()
     sys.modules["garbi.base.failpoints"].reach = _reach  # type: ignore[attr-defined]
+
+
+def _patch_factories() -> None:
+    """Default factories of dataclasses were taken from `threading` when the class was made: they are in its `__init__`."""
+    simulated = {
+        id(getattr(threading, name)): getattr(threads.THREADING, name)
+        for name in ("Event", "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "local")
+    }
+    for module in [*sys.modules.values()]:
+        if module.__name__.startswith("garbi."):
+            for owner in [*vars(module).values()]:
+                if isinstance(owner, type) and dataclasses.is_dataclass(owner):
+                    for cell in getattr(owner.__init__, "__closure__", None) or ():
+                        if id(cell.cell_contents) in simulated:
+                            cell.cell_contents = simulated[id(cell.cell_contents)]
 
 
 def _reach(name: str) -> None:

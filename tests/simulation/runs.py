@@ -113,6 +113,7 @@ def _begin(cloud: Cloud) -> None:
     kernel = cloud.kernel
     for node in cloud.nodes.values():
         cloud.start_agent(node)
+        cloud.start_watchdog(node)
     cloud.start_controller()
     kernel.run(kernel.now + 5)
 
