@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tests.crash.deaths import Restart
+from tests.crash.holding import Free, Hold
 from tests.crash.keeping import DropKept, RemoveKeeping
 from tests.crash.scene import (
     DEAF_IMAGE,
@@ -187,6 +188,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "stop-paused": MachineOperation(Wish.PAUSED, Wish.STOPPED, _WISH | _step("start", "stop") | _STOPPED),
     "start": MachineOperation(Wish.STOPPED, Wish.RUNNING, _WISH | _STARTED, settings=_IMPATIENT),
     "restart": Restart(),
+    "hold": Hold(),
+    "free": Free(),
     "remove": MachineOperation(Wish.RUNNING, None, _REMOVE),
     "remove-paused": MachineOperation(Wish.PAUSED, None, _REMOVE),
     "remove-keeping": RemoveKeeping(),

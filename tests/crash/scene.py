@@ -57,7 +57,9 @@ def all_settled(agent: Agent) -> None:
     """Wait until the host has done all that was wished, and all that the agent means to do by itself."""
     for machine in agent.machines.list():
         with agent.events.signal_of(machine.id) as changed:
-            while (present := agent.machines.wait_settled(machine.id, PATIENCE_S)) and present.awaits:
+            while (
+                (present := agent.machines.wait_settled(machine.id, PATIENCE_S)) and present.awaits and not present.held
+            ):
                 assert changed.wait(PATIENCE_S), f"nothing becomes of it: {present}"
                 changed.clear()
         assert present is None or present.settled, f"nothing becomes of it: {present}"

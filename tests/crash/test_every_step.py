@@ -12,7 +12,7 @@ from tests.crash.marks import ELSEWHERE, marked_places
 from tests.crash.operations import OPERATIONS
 from tests.crash.stage import TYPES
 
-SAME_STEPS = ("create-stopped", "create-copy", "stop-paused", "remove-paused")
+SAME_STEPS = ("create-stopped", "create-copy", "stop-paused", "remove-paused", "hold", "free")
 """These differ from others only in the order of the same steps of a container: they are killed on the fake driver alone."""
 
 KILLED: Mapping[str, Mapping[str, str]] = {
