@@ -25,7 +25,8 @@ GarbiError
 │   │   ├── StaleOrder       409    ... the order is of a controller or an assignment that has been followed by another
 │   │   ├── ImageInUse       409    ... machines were made from the image, they are named
 │   │   ├── AbilityMissing   409    ... this driver cannot do that
-│   │   └── DataDirLocked    409    ... another agent works on this data directory
+│   │   └── DataDirLocked    409    ... another agent or controller works on this data directory, or on this database
+│   ├── NotLeading           421    another controller of the same cloud leads, and is the one to be asked
 │   ├── ContentTooLarge      413    the body is larger than allowed
 │   ├── NoSpace              507    the disk is full; nothing was changed
 │   ├── DriverFailed         500    the hypervisor or engine refused, in its own words
