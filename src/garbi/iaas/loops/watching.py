@@ -8,6 +8,7 @@ written here.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,8 +43,11 @@ SEEN_EVERY_S = 10.0
 LOOK_EVERY_S = 30.0
 """How often a node is looked at of which nothing is heard but that it is there."""
 
-CHECK_S = 3.0
-"""How long an answer to a check may take."""
+CHECK_S, SHORTEST_CHECK_S = 3.0, 1.0
+"""How long an answer to a check may take; the last one before a node is unreachable may be shorter."""
+
+MOMENT_S = 0.05
+"""So much later than its time of grace ends, it is over for certain."""
 
 PROBE_S = 10.0
 """How long an answer to a look may take."""
@@ -131,6 +135,7 @@ class NodeWatch:
     def _check_forever(self) -> None:
         while not self._stopped.is_set():
             self._due.clear()
+            began = self._parts.clock.monotonic()
             try:
                 node = self._find()
                 if node is None or node.state not in WATCHED:
@@ -140,7 +145,14 @@ class NodeWatch:
             except Exception:  # the loop has to survive what it cannot foresee
                 if not self._stopped.is_set():
                     log.exception("check of node failed", extra={"node": self.name})
-            self._due.wait(self._parts.check_period_s)
+            left = began + self._parts.check_period_s - self._parts.clock.monotonic()
+            self._due.wait(max(min(left, self._grace_left() - SHORTEST_CHECK_S), SHORTEST_PAUSE_S))
+
+    def _grace_left(self) -> float:
+        """Seconds until a node that goes on saying nothing is unreachable; no end of them when it is already."""
+        last = self._began if self.answered_at is None else self.answered_at
+        left = last + self._parts.unreachable_after_s - self._parts.clock.monotonic()
+        return left + MOMENT_S if left > 0 else math.inf
 
     def _check(self, node: Node) -> None:
         parts = self._parts
@@ -148,7 +160,7 @@ class NodeWatch:
             return
         try:
             with speaking_to(self.name):
-                client = parts.clients.prober_of(node, CHECK_S)
+                client = parts.clients.prober_of(node, min(CHECK_S, max(self._grace_left(), SHORTEST_CHECK_S)))
                 answer = parts.book.check(node, client, parts.roster())
         except StaleOrder as error:
             self._be_overtaken(node, error)
