@@ -50,8 +50,7 @@ def test_a_machine_of_a_silent_node_stays_as_old_as_the_last_word(cloud: DevClou
     eventually("it is seen", lambda: cloud.client.machines.get("web")["seen_at"] is not None)
     cloud.nodes["node-1"].stop()
     eventually("it is unknown", lambda: cloud.client.machines.get("web")["state"] == "unknown")
-    machine, node = cloud.client.machines.get("web"), cloud.client.nodes.get("node-1")
+    machine = cloud.client.machines.get("web")
     assert "no answer since" in machine["reason"]
-    assert seen(machine) <= seen(node)
     assert seen(machine) < datetime.fromisoformat(machine["updated_at"])
     assert cloud.client.machines.get("web")["seen_at"] == machine["seen_at"]
