@@ -29,7 +29,9 @@ from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationState
 from garbi.iaas.settings import DATABASE, Settings
+from garbi.iaas.store import meta
 from garbi.iaas.store import migrate as store_of_cloud
+from garbi.iaas.store.database import Database
 from garbi.storage.engine import url_of
 
 LIMIT_S = 90.0
@@ -81,6 +83,11 @@ class FakeHost:
     def agent(self) -> Agent:
         assert self._agent is not None
         return self._agent
+
+    @property
+    def settings(self) -> AgentSettings:
+        """Those of its agent."""
+        return self._settings
 
     @property
     def data_dir(self) -> Path:
@@ -159,6 +166,15 @@ class Cloud:
             put_database(self.settings.data_dir / DATABASE, migrate_cloud)
             self._controller = open_controller(self.settings, fences=self.fences)
         return self._controller
+
+    def is_written(self, key: str) -> bool:
+        """Whether the controller has something written down under that key."""
+        database = Database(self.settings.database_url, self.settings.data_dir)
+        try:
+            with database.read() as connection:
+                return bool(meta.get(connection, key))
+        finally:
+            database.close()
 
     def reopen(self) -> Controller:
         """Let the controller end, and another take up its work."""

@@ -1,0 +1,128 @@
+"""A node that nobody reaches any more: its own watchdog stops what may be created again, and only then does it run elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import pytest
+from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, node_is
+
+from garbi.hyper.watchdog.opening import open_watchdog
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
+from garbi.iaas.model.node import NodeState
+from garbi.iaas.store.events import Kind
+
+MakeNodes = Callable[..., list[FakeHost]]
+TTL_S = 5.0
+
+
+@contextmanager
+def guarded(host: FakeHost) -> Iterator[None]:
+    """Let a watchdog work beside an agent."""
+    watchdog = open_watchdog(host.settings, simulated=True)
+    ending = threading.Event()
+    thread = threading.Thread(target=watchdog.run, args=(ending,))
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+        watchdog.close()
+
+
+@contextmanager
+def never_twice(cloud: Cloud, machine_id: str) -> Iterator[None]:
+    """See that a machine runs on one host at most for as long as the block runs."""
+    done, seen = threading.Event(), []
+
+    def look() -> None:
+        while not done.wait(0.02):
+            there = [host.name for host in cloud.hosts if machine_id in host.running()]
+            if len(there) > 1:
+                seen.append(there)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert seen == []
+
+
+def _is_armed(host: FakeHost) -> bool:
+    return all(lease.lease.armed for lease in host.agent.leases.all())
+
+
+@pytest.fixture
+def armed(cloud: Cloud, fake_nodes: MakeNodes) -> Iterator[list[FakeHost]]:
+    """Three nodes whose leases end by themselves."""
+    cloud.settings = replace(cloud.settings, lease_ttl_s=TTL_S, lease_margin_s=5.0)
+    cloud.fences = []
+    hosts = fake_nodes(3)
+    with ExitStack() as watchdogs:
+        for host in hosts:
+            watchdogs.enter_context(guarded(host))
+        eventually("every lease is armed", lambda: all(_is_armed(host) for host in hosts))
+        yield hosts
+
+
+def test_a_node_that_is_cut_off_stops_its_machines_before_they_run_elsewhere(
+    cloud: Cloud, armed: list[FakeHost]
+) -> None:
+    cloud.add(id="m", node="n1")
+    cloud.add(id="stay", node="n1", on_node_failure=NodeFailurePolicy.STAY)
+    with never_twice(cloud, "m"):
+        armed[0].hide()
+        eventually("it runs elsewhere", lambda: cloud.controller.machines.get("m").node != "n1")
+        assert armed[0].running() == ["stay"]
+        machine_is(cloud, "m", State.RUNNING)
+        assert "fenced by lease" in cloud.controller.nodes.get("n1").reason
+        machine_is(cloud, "stay", State.UNKNOWN)
+        armed[0].open()
+        node_is(cloud, "n1", NodeState.READY)
+        machine_is(cloud, "stay", State.RUNNING)
+        eventually("the copy is gone", lambda: [each["id"] for each in armed[0].client.machines.list()] == ["stay"])
+    cloud.sound()
+
+
+def test_a_controller_that_is_away_stops_nothing(cloud: Cloud, armed: list[FakeHost]) -> None:
+    for number, host in enumerate(armed):
+        cloud.add(id=f"m{number}", node=host.name)
+    runs = [(host.name, host.running()) for host in armed]
+    cloud.close_controller()
+
+    def is_long_over() -> bool:
+        ages = [lease.age_s or 0.0 for host in armed for lease in host.agent.leases.all()]
+        return min(ages) > 3 * TTL_S
+
+    eventually("every lease would have ended long ago", is_long_over)
+    assert [(host.name, host.running()) for host in armed] == runs
+    eventually(
+        "all is heard again", lambda: all(each.state is NodeState.READY for each in cloud.controller.nodes.list())
+    )
+    cloud.sound()
+    moved = [event for event in cloud.controller.events.since(0, 10_000) if event.kind in (Kind.MOVED, Kind.LEASE)]
+    assert moved == []
+    assert [(host.name, host.running()) for host in armed] == runs
+
+
+def test_a_controller_that_begins_relies_on_what_the_one_before_it_was_told(
+    cloud: Cloud, armed: list[FakeHost]
+) -> None:
+    cloud.add(id="m", node="n1")
+    with never_twice(cloud, "m"):
+        eventually("it is written down", lambda: cloud.is_written("lease:n1"))
+        cloud.close_controller()
+        armed[0].hide()
+        cloud.controller.nodes.list()
+        eventually("it runs elsewhere", lambda: cloud.controller.machines.get("m").node != "n1")
+        machine_is(cloud, "m", State.RUNNING)
+    armed[0].open()
+    node_is(cloud, "n1", NodeState.READY)
+    cloud.sound()
