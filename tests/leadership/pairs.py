@@ -22,20 +22,18 @@ class Controllers:
         self._open: list[Controller] = []
         self._number = 0
 
-    def settings(self, name: str) -> Settings:
-        """Those of the controller of that name."""
-        return Settings(
-            data_dir=self._root / name,
+    def open(self, image_dir: str = "") -> Controller:
+        """One more."""
+        self._number += 1
+        settings = Settings(
+            data_dir=self._root / f"c{self._number}",
             database=self._url,
             check_period_s=0.5,
             unreachable_after_s=3.0,
             audit_period_s=0,
+            image_dir=image_dir,
         )
-
-    def open(self) -> Controller:
-        """One more."""
-        self._number += 1
-        self._open.append(open_controller(self.settings(f"c{self._number}")))
+        self._open.append(open_controller(settings))
         return self._open[-1]
 
     def close(self) -> None:

@@ -12,6 +12,9 @@ from garbi.base.errors import InvalidField
 
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
+SILENT_WRITER_S = 15
+"""A writer of PostgreSQL that says nothing for so long (it is frozen, its host is gone) is cut off; shorter than others wait."""
+
 WRITERS = 721464
 """The advisory lock that a writer of PostgreSQL holds until its transaction has ended."""
 LEADERS = 721465
@@ -80,7 +83,7 @@ def _postgresql_engine(url: str, busy_timeout_s: float) -> Engine:
     """
     limits = {
         "lock_timeout": int(busy_timeout_s * 1000),
-        "idle_in_transaction_session_timeout": int(2 * busy_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": SILENT_WRITER_S * 1000,
     }
     try:
         engine = create_engine(

@@ -323,7 +323,8 @@ class Converger:
     def _may_pass(self, machine: Machine, step: Step, error: GarbiError) -> bool:
         """Whether the same step may succeed later. A node that goes on putting off a new machine has refused it."""
         if isinstance(error, StaleOrder):
-            self._clients.overtaken()
+            if error.extra.get("stale") == "controller":
+                self._clients.overtaken()
             return True  # else the next look says why: the machine was moved, or its node has yet to hear who leads
         if isinstance(error, ServerUnreachable | Unauthenticated):
             return True
