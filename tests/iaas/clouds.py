@@ -167,15 +167,6 @@ class Cloud:
             self._controller = open_controller(self.settings, fences=self.fences)
         return self._controller
 
-    def is_written(self, key: str) -> bool:
-        """Whether the controller has something written down under that key."""
-        database = Database(self.settings.database_url, self.settings.data_dir)
-        try:
-            with database.read() as connection:
-                return bool(meta.get(connection, key))
-        finally:
-            database.close()
-
     def reopen(self) -> Controller:
         """Let the controller end, and another take up its work."""
         self.close_controller()
@@ -237,6 +228,16 @@ class Cloud:
         finally:
             for host in self.hosts:
                 host.stop()
+
+
+def is_written(cloud: Cloud, key: str) -> bool:
+    """Whether the controller has something written down under that key."""
+    database = Database(cloud.settings.database_url, cloud.settings.data_dir)
+    try:
+        with database.read() as connection:
+            return bool(meta.get(connection, key))
+    finally:
+        database.close()
 
 
 def node_is(cloud: Cloud, name: str, state: NodeState) -> Node:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, node_is
+from tests.iaas.clouds import Cloud, FakeHost, eventually, is_written, machine_is, node_is
 
 from garbi.hyper.watchdog.opening import open_watchdog
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
@@ -56,7 +56,8 @@ def never_twice(cloud: Cloud, machine_id: str) -> Iterator[None]:
 
 
 def _is_armed(host: FakeHost) -> bool:
-    return all(lease.lease.armed for lease in host.agent.leases.all())
+    leases = host.agent.leases.all()
+    return bool(leases) and all(lease.lease.armed for lease in leases)
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_controller_that_begins_relies_on_what_the_one_before_it_was_told(
 ) -> None:
     cloud.add(id="m", node="n1")
     with never_twice(cloud, "m"):
-        eventually("it is written down", lambda: cloud.is_written("lease:n1"))
+        eventually("it is written down", lambda: is_written(cloud, "lease:n1"))
         cloud.close_controller()
         armed[0].hide()
         cloud.controller.nodes.list()
