@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -16,6 +17,7 @@ from tests.agent.conftest import open_fake_agent as open_fake_agent
 from garbi.base.audit import Violation
 
 LIMIT_S = 120.0
+_pause = threading.Event()
 
 
 def tamper(database: Path, *statements: str) -> None:
@@ -35,7 +37,7 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not holds():
         assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)
+        _pause.wait(0.05)
 
 
 @pytest.fixture(autouse=True)

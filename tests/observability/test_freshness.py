@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
+from tests.observability.conftest import eventually
 
 from garbi.devcloud import DevCloud
 
-LIMIT_S = 120
 SPEC = {"image": "any", "type": "fake", "mem": 16}
 
 
@@ -19,13 +18,6 @@ SPEC = {"image": "any", "type": "fake", "mem": 16}
 def cloud() -> Iterator[DevCloud]:
     with DevCloud(nodes=1) as cloud:
         yield cloud
-
-
-def eventually(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)
 
 
 def seen(document: dict[str, Any]) -> datetime:
