@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import controllers, footprint, repair
+from benchmarks import controllers, failover, footprint, repair
 from benchmarks.bed import Bed
 from benchmarks.cloud import Cloud
 from benchmarks.cloud_bed import CloudBed
@@ -39,6 +39,7 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     "hyper": measure_hyper,
     "cloud": measure_cloud,
     "repair": repair.measure,
+    "failover": failover.measure,
     "controllers": controllers.measure,
 }
 """What can be measured alone, each on what it makes itself and removes."""
