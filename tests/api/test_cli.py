@@ -38,12 +38,16 @@ def test_a_script_makes_a_machine_by_the_id_that_add_prints(server: Server) -> N
 
 def test_add_takes_what_the_contract_lists(server: Server) -> None:
     made = server.hyper(
-        "add", "any", "-i", "web", "-t", "fake", "--name", "www", "--label", "team=blue", "--full-copy", "--no-start"
+        *("add", "any", "-i", "web", "-t", "fake", "--name", "www", "--label", "team=blue"),
+        *("--full-copy", "--no-start", "--restart", "always"),
     )
     assert made.stdout == "web\n"
     machine = server.client.machines.get("web")
     assert (machine["name"], machine["labels"], machine["full_copy"]) == ("www", {"team": "blue"}, True)
-    assert machine["state"] == "stopped"
+    assert (machine["state"], machine["restart"]) == ("stopped", "always")
+    wrong = server.hyper("add", "any", "-t", "fake", "--restart", "sometimes")
+    assert wrong.returncode == 2
+    assert all(policy in wrong.stderr for policy in ("no", "on-failure", "always"))
 
 
 def test_no_wait_returns_before_the_machine_is_made(start_server: StartServer) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from tests.api.conftest import Server, StartServer
+from tests.conformance.bench import eventually
 from tests.free_ports import free_port
 
 SPEC = {"image": "any", "type": "fake", "id": "web"}
+LIMIT_S = 60.0
 
 
 def test_a_machine_lives_from_its_creation_to_its_removal(server: Server) -> None:
@@ -34,6 +36,21 @@ def test_a_machine_has_what_the_contract_lists(server: Server, web: dict[str, An
     listed = "id name type image mem cpus node ports address labels state wish reason on_node_failure restart"
     assert {*listed.split(), "created_at", "updated_at"} <= web.keys()
     assert web["created_at"].endswith("Z")
+
+
+def test_a_machine_is_started_again_by_its_policy_and_says_how_often(server: Server, web: dict[str, Any]) -> None:
+    assert (web["restart"], web["restarts"], web["held"]) == ("on-failure", 0, False)
+    made = server.ask("POST", "/hyper/machines", {**SPEC, "id": "db", "restart": "no"})
+    assert made.json()["restart"] == "no"
+    server.world.kill("web", "exited with code 3")
+    server.world.kill("db", "exited with code 3")
+    eventually("web runs again", lambda: shown(server, "web") == ("running", "", 1), LIMIT_S)
+    eventually("db has failed", lambda: shown(server, "db") == ("failed", "exited with code 3", 0), LIMIT_S)
+
+
+def shown(server: Server, machine_id: str) -> tuple[str, str, int]:
+    machine = server.ask("GET", f"/hyper/machines/{machine_id}").json()
+    return machine["state"], machine["reason"], machine["restarts"]
 
 
 def test_ports_travel_as_the_contract_says(server: Server) -> None:

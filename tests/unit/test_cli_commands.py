@@ -18,7 +18,7 @@ from garbi.hyper.cli.app import command_tree, run
 from garbi.hyper.cli.completion import STATES, HyperCompleter
 from garbi.hyper.cli.server import DEFAULT_URL
 from garbi.hyper.model.image import ImageType
-from garbi.hyper.model.machine import State
+from garbi.hyper.model.machine import RestartPolicy, State
 from garbi.hyper.model.query import MACHINE_FILTERS
 from garbi.hyper_api import client
 from garbi.hyper_api.client import HyperClient
@@ -143,6 +143,7 @@ def test_the_command_line_and_the_client_agree_with_the_model() -> None:
     completer = HyperCompleter(HyperClient(NOWHERE), command_tree)
     offered = {filter.rstrip("=") for filter in completer.offers(["list"], "")}
     assert offered <= set(MACHINE_FILTERS)
+    assert set(completer.offers(["add", "any", "--restart"], "")) == set(RestartPolicy)
 
 
 @pytest.mark.parametrize(
