@@ -10,7 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
-from garbi.iaas.converge import Absent, Act, Await, Gone, Mirror, Seen, Sight, Silent, Step, next_step, nothing_sent
+from garbi.iaas.converge import (
+    Absent,
+    Act,
+    Await,
+    Gone,
+    Lost,
+    Mirror,
+    Seen,
+    Sight,
+    Silent,
+    Step,
+    next_step,
+    nothing_sent,
+)
 from garbi.iaas.model.machine import Machine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,8 +67,14 @@ DOOMED = replace(MADE, generation=2, wish=Wish.REMOVED)
 DOOMED_AND_TOLD = replace(DOOMED, state=State.REMOVING, told_generation=2)
 REFUSED = replace(NEW, state=State.FAILED, reason="no", refused=True, settled_generation=1)
 
+LOST_AND_STAYS = replace(
+    MADE, state=State.FAILED, reason="lost with node n1: fenced", on_node_failure=NodeFailurePolicy.STAY
+)
+LOST_AND_NEW = replace(NEW, state=State.FAILED, reason="lost with node n1: fenced", settled_generation=1)
+
 OURS = Sight(State.RUNNING, True, epoch=2, address="10.0.0.2")
 BUSY = replace(OURS, state=State.STOPPING, settled=False, reason="it hesitates")
+HELD = replace(OURS, state=State.STOPPED, reason="held: its lease was ended")
 OLD = replace(OURS, epoch=1)
 FOREIGN = replace(OURS, epoch=None)
 GOING = replace(OURS, going=True)
@@ -100,6 +119,17 @@ CASES: list[tuple[str, Machine, Seen, object]] = [
     ("what an earlier assignment left is removed", DOOMED, OLD, REMOVE),
     ("what was never ordered is forgotten at once", replace(NEW, wish=Wish.REMOVED, generation=2), Silent(), Gone()),
     ("what was refused is forgotten at once", replace(REFUSED, wish=Wish.REMOVED, generation=2), Silent(), Gone()),
+    ("what is to run is created elsewhere, not here", MADE, Lost(), Await()),
+    ("what stays has failed with its node", LOST_AND_STAYS, Lost(), Mirror(State.FAILED, LOST_AND_STAYS.reason)),
+    ("what is wished stopped does not run on a dead node", replace(LOST_AND_STAYS, wish=Wish.STOPPED, generation=2), Lost(),
+     Mirror(State.STOPPED, LOST_AND_STAYS.reason)),
+    ("what is wished away is gone with its node", DOOMED, Lost(), Gone()),
+    ("what was lost and never made is made when its node is back", LOST_AND_NEW, Absent(), CREATE),
+    ("what is held is told again", MADE, HELD, Act(Step.TELL, State.RUNNING)),
+    ("what is about to be held or freed is waited for", MADE, replace(HELD, settled=False),
+     Mirror(State.STOPPED, HELD.reason, "10.0.0.2", settled=False)),
+    ("what is held and wished stopped stays as it is", replace(MADE, wish=Wish.STOPPED), HELD,
+     Mirror(State.STOPPED, HELD.reason, "10.0.0.2")),
     ("what may have been ordered is asked for", replace(ORDERED, wish=Wish.REMOVED, generation=2), Silent(), Await()),
 ]  # fmt: skip
 
@@ -121,7 +151,7 @@ SIGHTS = st.builds(
     epoch=st.sampled_from([None, 1, 2, 3]),
     going=st.booleans(),
 )
-SEEN = st.one_of(SIGHTS, st.just(Absent()), st.just(Silent()))
+SEEN = st.one_of(SIGHTS, st.just(Absent()), st.just(Silent()), st.just(Lost()))
 
 
 @st.composite
@@ -149,9 +179,9 @@ def test_somebody_elses_machine_is_given_no_order_but_a_refusable_one(
 
 
 @given(machines(), SEEN, st.booleans())
-def test_nothing_is_ordered_from_a_silent_node(machine: Machine, seen: Seen, there: bool) -> None:
+def test_nothing_is_ordered_from_a_silent_or_a_dead_node(machine: Machine, seen: Seen, there: bool) -> None:
     decision = next_step(machine, seen, there)
-    if isinstance(seen, Silent):
+    if isinstance(seen, Silent | Lost):
         assert not isinstance(decision, Act)
 
 
