@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
@@ -22,6 +25,7 @@ from garbi.hyper.drivers.protocol import (
     LiveFigures,
     NetworkAttached,
     Pausable,
+    ProcessFinder,
     RegistryPuller,
 )
 from garbi.hyper.model.image import ImageType
@@ -46,6 +50,24 @@ def test_a_machine_can_be_made_from_a_name_alone(bench: Bench, driver: Driver) -
     name_alone = ImageFile("", ImageType.DOCKER, Path("/nonexistent"), 0)
     driver.prepare(name_alone)
     bench.run(driver, image=name_alone)
+
+
+@needs(ProcessFinder)
+def test_what_runs_of_a_machine_is_found_and_its_end_is_the_end_of_the_machine(bench: Bench, driver: Driver) -> None:
+    finder = having(driver, ProcessFinder)
+    machine_id, other = bench.run(driver), bench.run(driver)
+    found = finder.processes_of(machine_id)
+    assert found
+    assert not set(found) & set(finder.processes_of(other))
+    while found:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        found = finder.processes_of(machine_id)
+    bench.wait_for(driver, machine_id, Condition.STOPPED)
+    assert bench.condition(driver, other) is Condition.RUNNING
+    driver.kill(other)
+    eventually("nothing is left of it", lambda: finder.processes_of(other) == [], 60)
 
 
 @needs(Pausable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ from tests.leases.words import BOOT, CONTROLLER, HOLDER, ForwardClock, OtherNode
 from garbi.hyper.agent.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.leases.leases import LeaseStatus
-from garbi.hyper.leases.record import Renewal
 from garbi.hyper.main import open_agent
 from garbi.hyper.model.machine import Machine, MachineSpec, NodeFailurePolicy, State
 from garbi.hyper.settings import Settings
@@ -75,14 +74,6 @@ class LeasedHost:
         status = self.renew(first.moment, **others)
         assert status.lease.armed
         return status
-
-    def arm_without_end(self) -> LeaseStatus:
-        """Begin a lease that does not end by itself."""
-        return self.renew(None, arm=False)
-
-    def renewal_of(self, controller: str) -> Renewal:
-        """The first renewal of another controller."""
-        return replace(renewal(None), controller=controller)
 
     def add(self, name: str, number: int = 1, policy: str = "recreate", controller: str = CONTROLLER) -> Machine:
         """A machine that a controller ordered."""

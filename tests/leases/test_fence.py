@@ -53,7 +53,7 @@ def test_a_fence_ends_what_may_run_elsewhere_whatever_the_agent_does(data_dir: P
 
 def test_a_fence_that_cannot_end_a_machine_says_so(host: LeasedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("garbi.hyper.watchdog.fence.LIMIT_S", 0.1)
-    host.arm_without_end()
+    host.renew(None, arm=False)
     host.add("one")
     host.stop_agent()
     host.world.make_unavailable("it is on strike")

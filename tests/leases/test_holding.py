@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.leases.conftest import LeasedHost, SetBoot
-from tests.leases.words import BOOT, CONTROLLER, HOLDER, PEERS, TTL_S, eventually
+from tests.leases.words import BOOT, CONTROLLER, HOLDER, PEERS, TTL_S, eventually, renewal
 
 from garbi.base.checks import CheckStatus
 from garbi.base.errors import AlreadyInState, DataDirLocked, StaleOrder
@@ -117,7 +119,7 @@ def test_a_held_machine_that_is_stopped_stays_so_when_it_is_free(host: LeasedHos
 
 
 def test_an_order_that_comes_after_a_later_one_has_no_effect(host: LeasedHost) -> None:
-    host.arm_without_end()
+    host.renew(None, arm=False)
     host.add("web")
     host.living.machines.wish("web", Wish.STOPPED, Assignment(CONTROLLER, HOLDER, 1, 1, 1, 3))
     eventually("it is stopped", lambda: host.state("web") == (State.STOPPED, ""))
@@ -127,7 +129,7 @@ def test_an_order_that_comes_after_a_later_one_has_no_effect(host: LeasedHost) -
 
 
 def test_an_order_that_changes_nothing_else_frees_a_machine_before_it_is_held(host: LeasedHost) -> None:
-    host.arm_without_end()
+    host.renew(None, arm=False)
     host.add("web")
     with pytest.raises(AlreadyInState):
         host.living.machines.wish("web", Wish.RUNNING, Assignment(CONTROLLER, HOLDER, 1, 1, 1))
@@ -212,7 +214,7 @@ def test_a_lease_that_is_not_armed_never_ends(host: LeasedHost) -> None:
 
 def test_a_controller_that_knows_no_leases_is_not_hindered(host: LeasedHost) -> None:
     host.add("web", controller="d1" * 16)
-    host.living.leases.renew(host.renewal_of("d1" * 16))
+    host.living.leases.renew(replace(renewal(None), controller="d1" * 16))
     assert host.state("web")[0] is State.RUNNING
     host.living.machines.wish("web", Wish.STOPPED)
     host.await_state("web", State.STOPPED)
