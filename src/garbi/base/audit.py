@@ -75,8 +75,9 @@ class Auditing:
             self._thread.start()
 
     def stop(self) -> None:
-        """Audit no more."""
+        """Audit no more; what was found is forgotten, since who audits from now on may find otherwise."""
         self._stopped.set()
+        self.last = None
 
     def join(self, patience_s: float) -> None:
         """Wait for the thread, at most `patience_s` seconds."""
@@ -97,6 +98,9 @@ class Auditing:
                 if stopped.is_set():
                     return
                 self.last = Audited(self._monotonic(), tuple(found))
+                if stopped.is_set():
+                    self.last = None
+                    return
                 self._tell([each for each in found if each.certain])
             except Exception:  # the loop has to survive what it cannot foresee
                 if not stopped.is_set():
