@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ def postgres() -> Iterator[PostgresServer]:
         server.start()
         yield server
     finally:
+        server.stop(signal.SIGQUIT)  # nothing of it is needed any more
         server.remove()
 
 
