@@ -55,7 +55,9 @@ class HyperClient:
         """Whether the agent works; raises ServerUnreachable when nothing answers."""
         return self._calls.document("GET", "/hyper/health")
 
-    def events(self, after: int | None = None, last: int = 0, follow: bool = True, **filters: str) -> Iterator[Document]:
+    def events(
+        self, after: int | None = None, last: int = 0, follow: bool = True, **filters: str
+    ) -> Iterator[Document]:
         """Every event from now on, or after the one numbered `after`, until the host ends the stream.
 
         Without `after`, the `last` so many of the past come first; unless `follow`, only the past comes. The stream has begun

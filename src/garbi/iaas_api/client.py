@@ -50,7 +50,9 @@ class IaasClient:
         """Whether the controller works; raises ServerUnreachable when nothing answers."""
         return self._calls.document("GET", "/iaas/health")
 
-    def events(self, after: int | None = None, last: int = 0, follow: bool = True, **filters: str) -> Iterator[Document]:
+    def events(
+        self, after: int | None = None, last: int = 0, follow: bool = True, **filters: str
+    ) -> Iterator[Document]:
         """Every event from now on, or after the one numbered `after`, until the controller ends the stream.
 
         Without `after`, the `last` so many of the past come first; unless `follow`, only the past comes. The stream has begun

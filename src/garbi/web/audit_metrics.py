@@ -11,7 +11,7 @@ from garbi.base.audit import Auditing
 
 
 def audit_metrics(prefix: str, auditing: Auditing, audited: Collection[str]) -> Iterator[Metric]:
-    """Violations of each of the `audited` invariants, what could not be checked, and the age of both; nothing before the first audit."""
+    """Violations of each of the `audited` invariants, what could not be checked, and how old that is; nothing before one."""
     violations = GaugeMetricFamily(
         prefix + "audit_violations", "Violations that the last regular audit found", labels=("invariant",)
     )
