@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,10 @@ LOOK_S = 1.0
 
 PATIENCE_S = 60.0
 """How long beyond its end a proof is waited for, while the other nodes are heard again."""
+
+
+class Unrecorded(Exception):
+    """What a node agreed to could not be read or written: that says nothing about the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +75,12 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Account:
-    """What is known of one node. `recorded`: that its lease is armed is written down. `number` is that of the lease which this
-    controller has renewed, 0 before it did."""
+    """What is known of one node. `recorded`: that its lease is armed may be written down; `written`: it is. `number` is of
+    the lease which this controller has renewed, 0 before it did."""
 
     ledger: Ledger
     recorded: bool
+    written: bool = False
     seen: _Seen | None = None
     number: int = 0
     silent: bool = False
@@ -98,7 +104,7 @@ class LeaseBook:
         """Ask a node how it is, and renew its lease; `addresses` are those of all nodes that are watched, this one included.
 
         One node is checked by one thread at a time. Raises what the request meets; StaleOrder when the node obeys a later
-        controller, or knows of a later lease.
+        controller, or knows of a later lease; Unrecorded.
         """
         account = self._account(node)
         if account.recorded and account.number == 0:
@@ -152,7 +158,7 @@ class LeaseBook:
         with self._lock:
             account = self._accounts.get(node.name)
         if account is None:
-            with self._database.read() as connection:
+            with _own(), self._database.read() as connection:
                 peers = _peers_of(meta.get(connection, _key(node.name)), node)
             now = self._clock.since_boot()  # nothing is known of what was said before
             ledger = Ledger(now) if peers is None else Ledger(now, True, peers, SURE)
@@ -179,9 +185,9 @@ class LeaseBook:
         if account.number == node.lease and ledger is account.ledger:
             return
         if account.recorded:
-            with self._database.write() as transaction:
+            with _own(), self._database.write() as transaction:
                 meta.put(transaction, _key(node.name), "")
-            account.recorded = False
+            account.recorded = account.written = False
             reach("lease.record.struck")
         with self._lock:
             account.number = node.lease
@@ -222,15 +228,16 @@ class LeaseBook:
             account.ledger = answered(account.ledger, now, armed)
             fresh = Fresh(now, sent, boot_id, moment)
             self._fresh[node.address] = renewed(self._fresh.get(node.address), now, fresh, span)
-        if account.ledger.armed and not account.recorded:
+        if account.ledger.armed and not account.written:
             self._record(node, account)
         return answer
 
     def _record(self, node: Node, account: _Account) -> None:
         record = json.dumps({"cluster_id": node.cluster_id, "peers": sorted(account.ledger.peers)})
-        with self._database.write() as transaction:
-            meta.put(transaction, _key(node.name), record)
         account.recorded = True
+        with _own(), self._database.write() as transaction:
+            meta.put(transaction, _key(node.name), record)
+        account.written = True
         reach("lease.record.written")
 
 
@@ -262,6 +269,14 @@ class LeaseFence:
             if cancelled.is_set() or now >= deadline or not self._book.armed(node.name):
                 raise FenceFailed(left)
             cancelled.wait(LOOK_S)
+
+
+@contextmanager
+def _own() -> Iterator[None]:
+    try:
+        yield
+    except GarbiError as error:
+        raise Unrecorded(error.detail) from error
 
 
 def _key(name: str) -> str:

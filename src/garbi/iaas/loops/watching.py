@@ -20,7 +20,8 @@ from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError, StaleOrder
 from garbi.base.failpoints import reach
 from garbi.iaas.converge import Absent, Await, Mirror, Seen, Sight, next_step
-from garbi.iaas.fences.lease import Answer, LeaseBook
+from garbi.iaas.fences.lease import Answer, LeaseBook, Unrecorded
+from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.looking import read
 from garbi.iaas.loops.records import Records
@@ -91,7 +92,7 @@ class NodeWatch:
         self.report = Report()
         self.answered_at: float | None = None
         self._parts = parts
-        self._began = parts.clock.monotonic()
+        self._began = self._checked_at = parts.clock.monotonic()
         self._written_at = float("-inf")
         self._told: tuple[str, int] | None = None
         self._noticed: tuple[str, int] | None = None
@@ -141,27 +142,40 @@ class NodeWatch:
                 if node is None or node.state not in WATCHED:
                     self.stop()
                     return
+                self._be_fair(began)
                 self._check(node)
+                self._checked_at = self._parts.clock.monotonic()
+            except (Superseded, Unrecorded) as error:
+                log.info("node was not checked", extra={"node": self.name, "detail": str(error)})
             except Exception:  # the loop has to survive what it cannot foresee
                 if not self._stopped.is_set():
                     log.exception("check of node failed", extra={"node": self.name})
             left = began + self._parts.check_period_s - self._parts.clock.monotonic()
             self._due.wait(max(min(left, self._grace_left() - SHORTEST_CHECK_S), SHORTEST_PAUSE_S))
 
+    def _be_fair(self, now: float) -> None:
+        """A node that nobody asked, because this controller was frozen or its database away, has not been silent."""
+        if now - self._checked_at > 2 * (self._parts.check_period_s + CHECK_S):
+            self._began = now
+
+    def _last(self) -> float:
+        """The moment from which silence counts."""
+        return self._began if self.answered_at is None else max(self.answered_at, self._began)
+
     def _grace_left(self) -> float:
         """Seconds until a node that goes on saying nothing is unreachable; no end of them when it is already."""
-        last = self._began if self.answered_at is None else self.answered_at
-        left = last + self._parts.unreachable_after_s - self._parts.clock.monotonic()
+        left = self._last() + self._parts.unreachable_after_s - self._parts.clock.monotonic()
         return left + MOMENT_S if left > 0 else math.inf
 
     def _check(self, node: Node) -> None:
         parts = self._parts
         if not parts.leads():
             return
+        addresses = parts.roster()
         try:
             with speaking_to(self.name):
                 client = parts.clients.prober_of(node, min(CHECK_S, max(self._grace_left(), SHORTEST_CHECK_S)))
-                answer = parts.book.check(node, client, parts.roster())
+                answer = parts.book.check(node, client, addresses)
         except StaleOrder as error:
             self._be_overtaken(node, error)
         except GarbiError as error:
@@ -217,8 +231,7 @@ class NodeWatch:
         self.stop()
 
     def _miss(self, node: Node, error: GarbiError) -> None:
-        last = self._began if self.answered_at is None else self.answered_at
-        reach_now = judge(last, self._parts.clock.monotonic(), self._parts.unreachable_after_s)
+        reach_now = judge(self._last(), self._parts.clock.monotonic(), self._parts.unreachable_after_s)
         if reach_now is not Reach.UNREACHABLE:
             return  # it may answer yet; and one that was silent before stays so until it does
         state = state_after(node.state, node.draining, reach_now)
@@ -244,6 +257,8 @@ class NodeWatch:
                 node = self._find()
                 if node is not None and node.state in WATCHED and self._is_there():
                     self._look(node)
+            except Superseded:
+                pass  # who leads now looks at it
             except GarbiError as error:  # the next check has it looked at again
                 log.info("node was not looked at", extra={"node": self.name, "detail": error.detail})
             except Exception:  # the loop has to survive what it cannot foresee
