@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from garbi.hyper.drivers.fake.machine import FakeMachine
 from tests.simulation.cloud import CONTROLLER_BACK_S, Cloud, Node
 from tests.simulation.kernel import Process
 from tests.simulation.network import Weather
+
+from garbi.hyper.drivers.fake.machine import FakeMachine
 
 MINUTE = 60.0
 HOUR = 3600.0

@@ -6,6 +6,11 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.simulation.chaos import Chaos
+from tests.simulation.cloud import Cloud, Node
+from tests.simulation.hosts import SimHost
+from tests.simulation.user import Owned, User
+
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake.machine import FakeMachine
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
@@ -14,17 +19,14 @@ from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationState
-from garbi.iaas.store.events import Kind
-from tests.simulation.chaos import Chaos
-from tests.simulation.cloud import Cloud, Node
-from tests.simulation.hosts import SimHost
-from tests.simulation.user import Owned, User
+from garbi.iaas.monitor.failover import LOST
+from garbi.iaas.store.events import CONTROLLER, Kind
 
 SETTLED_S = 3 * 3600.0
 """How long a cloud of which everything was mended may take until nothing is on its way."""
 
-BUG_LOGS = ("step failed", "resync failed", "look at node failed", "listening to node failed", "operation failed")
-"""Log lines with a traceback: a loop met what nobody foresaw."""
+SURE_S = 120.0
+"""A fence that began before others fell silent may end so much later."""
 
 
 @dataclass(eq=False)
@@ -36,7 +38,8 @@ class Checks(logging.Handler):
     chaos: Chaos
     grace_s: float
     moves: int = 0
-    stops: list[str] = field(default_factory=list)
+    silent: dict[str, float] = field(default_factory=dict)
+    """Since when each node seems dead."""
 
     def __post_init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -59,16 +62,36 @@ class Checks(logging.Handler):
         controller.events.subscribe(self._hear)
 
     def _hear(self, event: Event) -> None:
-        self.cloud.kernel.note(f"event: {event.subject} {event.id[:8]} {event.kind} {event.state} {event.actor} {event.reason}")
+        self.cloud.kernel.note(
+            f"event: {event.subject} {event.id[:8]} {event.kind} {event.state} {event.actor} {event.reason}"
+        )
+        if event.subject is Subject.NODE and event.kind == Kind.STATE:
+            self._note_node(event)
         owned = self.user.machines.get(event.id)
         if owned is not None and event.kind == Kind.STATE and event.state == State.STOPPED:
-            owned.rests = owned.wish is Wish.STOPPED
+            owned.rests = owned.wish is Wish.STOPPED and not event.reason.startswith(LOST)
+        if (
+            owned is not None and event.kind == Kind.WISH and event.actor == CONTROLLER
+        ):  # a drain stops what cannot move
+            owned.wish = Wish(event.reason)
         if event.subject is Subject.MACHINE and event.kind == Kind.MOVED:
             self.moves += 1
             source = event.reason.removeprefix("from ").partition(" ")[0]
             node = self.cloud.nodes.get(source)
             if node is not None:
                 self._check_move(event.id, node)
+
+    def _note_node(self, event: Event) -> None:
+        """When much seems dead at once, no fence is run."""
+        now = self.cloud.kernel.now
+        if event.state == NodeState.UNAVAILABLE and event.actor.startswith("fence:"):
+            dead = [name for name, since in self.silent.items() if name != event.id and now - since > SURE_S]
+            if len(dead) + 1 >= 2 and (3 * (len(dead) + 1) >= len(self.cloud.nodes) or len(dead) + 1 >= 3):
+                self.cloud.kernel.violate(f"node {event.id} was fenced while {', '.join(dead)} seem dead, too")
+        if event.state in (NodeState.UNREACHABLE, NodeState.UNAVAILABLE):
+            self.silent.setdefault(event.id, now)
+        else:
+            self.silent.pop(event.id, None)
 
     def _check_move(self, machine_id: str, node: Node) -> None:
         """Nothing is moved that may still run: a proof that proves too little is none."""

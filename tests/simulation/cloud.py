@@ -11,6 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tests.simulation import serving
+from tests.simulation.databases import put_databases
+from tests.simulation.fencing import PROGRAM, PowerControl, SimSshFence, Ways, answer_of, wait_for
+from tests.simulation.hosts import SimHost
+from tests.simulation.kernel import Kernel, Process, begin
+from tests.simulation.network import Network, Service, SimTransport
+from tests.simulation.paces import Pace
+from tests.simulation.threads import Event, present_process
+from tests.simulation.worlds import Worlds
+
 from garbi.base.child import Ended
 from garbi.base.errors import GarbiError
 from garbi.base.http import Request
@@ -26,15 +36,6 @@ from garbi.iaas.fences.power import PowerFence
 from garbi.iaas.main import open_controller
 from garbi.iaas.settings import DATABASE
 from garbi.iaas.settings import Settings as ControllerSettings
-from tests.simulation import serving
-from tests.simulation.databases import put_databases
-from tests.simulation.fencing import PROGRAM, PowerControl, SimSshFence, Ways, answer_of, wait_for
-from tests.simulation.hosts import SimHost
-from tests.simulation.kernel import Kernel, Process, begin
-from tests.simulation.paces import Pace
-from tests.simulation.network import Network, Service, SimTransport
-from tests.simulation.threads import Event, present_process
-from tests.simulation.worlds import Worlds
 
 T = TypeVar("T")
 
@@ -46,7 +47,6 @@ PORT = 8081
 
 WITNESS_S = 2.0
 """How long a host waits for what others say."""
-
 
 
 class Cut(Exception):
@@ -93,6 +93,7 @@ class Cloud:
     size: int = 4
     pace: Pace = field(default_factory=Pace)
     preempt: float = 0.05
+    ways_in: bool = True
 
     def __post_init__(self) -> None:
         self.kernel = Kernel(self.seed, self.preempt)
@@ -294,7 +295,7 @@ class Cloud:
 
     def fences(self) -> list[Any]:
         """The proofs that the controller of this run may get, beside that of leases."""
-        return [SimSshFence(self, self.controller_id), PowerFence(PROGRAM)]
+        return [SimSshFence(self, self.controller_id), PowerFence(PROGRAM)] if self.ways_in else []
 
     def run_fence(
         self, node: Node, controller_id: str, number: int, limit_s: float, cancelled: threading.Event

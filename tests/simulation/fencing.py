@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.threads import Event
+
 from garbi.base.child import Cancelled, Ended
 from garbi.base.errors import FenceFailed
 from garbi.iaas.fences import power, ssh
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.model.node import Node as NodeRow
-from tests.simulation.threads import Event
 
 if TYPE_CHECKING:
     from tests.simulation.cloud import Cloud, Node
@@ -71,9 +72,7 @@ class PowerControl:
         power.run = self.run  # type: ignore[assignment]
         power.find_flaw = lambda _program: None
 
-    def run(
-        self, command: Sequence[str], timeout_s: float, cancelled: threading.Event, **_options: Any
-    ) -> Ended:
+    def run(self, command: Sequence[str], timeout_s: float, cancelled: threading.Event, **_options: Any) -> Ended:
         _, verb, name, _ = command
         node = self._cloud.nodes[name]
         mode = self._cloud.ways.power.get(name, "good")

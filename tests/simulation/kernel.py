@@ -21,7 +21,7 @@ BUSY_TURNS = 20000
 """So many turns at one moment mean that somebody waits for what cannot come without time."""
 
 _graveyard: list[object] = []
-"""Greenlets of killed processes. One that nothing refers to would be ended by an exception, and its `finally` blocks would run."""
+"""Greenlets of killed processes: one that nothing refers to is ended by an exception, and its `finally` blocks run."""
 
 
 class Violated(Exception):
@@ -225,7 +225,9 @@ class Kernel:
                 if self.now != self._counted_at:
                     self._counted_at, self._counted = self.now, self.switches
                 elif self.switches - self._counted > BUSY_TURNS:
-                    self.violate(f"{BUSY_TURNS} turns without any time passing; ready are {[each.name for each in self._ready]}")
+                    self.violate(
+                        f"{BUSY_TURNS} turns without any time passing; ready are {[each.name for each in self._ready]}"
+                    )
                     return
                 self._turn(self._pick())
             elif self._timers and self._timers[0][0] <= until:

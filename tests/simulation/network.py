@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from garbi.base.errors import ServerUnreachable
-from garbi.base.http import Answer, Request
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel, Numbered, Process, Task
 from tests.simulation.serving import Reply, problem
+
+from garbi.base.errors import ServerUnreachable
+from garbi.base.http import Answer, Request
 
 CONNECT_S = 5.0
 SILENCE_S = 60.0

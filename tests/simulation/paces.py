@@ -46,16 +46,16 @@ DEFAULTS = Pace(
 
 BRISK = Pace()
 LEISURELY = Pace(
-    check_s=60.0,
-    unreachable_s=240.0,
-    ttl_s=720.0,
-    margin_s=60.0,
-    resync_s=1200.0,
-    look_s=1200.0,
-    lease_look_s=30.0,
-    fresh_s=100.0,
-    calm_s=1200.0,
-    audit_s=14400.0,
+    check_s=240.0,
+    unreachable_s=960.0,
+    ttl_s=2880.0,
+    margin_s=240.0,
+    resync_s=7200.0,
+    look_s=7200.0,
+    lease_look_s=120.0,
+    fresh_s=400.0,
+    calm_s=7200.0,
+    audit_s=43200.0,
 )
 
 CONSTANTS = (
@@ -72,7 +72,9 @@ CONSTANTS = (
 @contextmanager
 def constants(pace: Pace) -> Iterator[None]:
     """Have the product's constants be those of a pace."""
-    before = [(import_module(module), name, getattr(import_module(module), name, None)) for module, name, _ in CONSTANTS]
+    before = [
+        (import_module(module), name, getattr(import_module(module), name, None)) for module, name, _ in CONSTANTS
+    ]
     for module_name, name, field in CONSTANTS:
         setattr(import_module(module_name), name, getattr(pace, field))
     try:

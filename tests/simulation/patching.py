@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from tests.simulation import threads
+from tests.simulation.kernel import kernel
+from tests.simulation.serving import unthread_framework
+
 import garbi
 from garbi.base import failpoints
 from garbi.hyper.host import capacity
 from garbi.storage import database, engine, room
-from tests.simulation import threads
-from tests.simulation.kernel import kernel
-from tests.simulation.serving import unthread_framework
 
 LEFT_OUT = (
     "garbi.hyper.cli",

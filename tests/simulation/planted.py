@@ -7,14 +7,10 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-if __name__ == "__main__":
-    from tests.simulation.patching import patch
-
-    patch()
-
+from tests.simulation.patching import patch
 from tests.simulation.runs import Outcome, Plan, simulate
 
 
@@ -74,3 +70,33 @@ def _owner(path: str) -> tuple[Any, str]:
 def constant(value: Any) -> Callable[[Any], Any]:
     """Put a function there that always answers that."""
     return lambda _real: lambda *_args, **_options: value
+
+
+def main() -> int:
+    """Hunt for the faults of the given names, or for all."""
+    from tests.simulation.faults import FAULTS
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seeds", type=int, default=0, help="so many seeds in place of those that are recorded")
+    given = parser.parse_args()
+    patch()
+    missed = 0
+    for fault in FAULTS:
+        if given.names and fault.name not in given.names:
+            continue
+        hunted = fault if not given.seeds else replace(fault, seeds=tuple(range(1, given.seeds + 1)))
+        outcome, runs = hunt(hunted)
+        if outcome is None:
+            missed += 1
+            print(f"MISSED {fault.name}: {fault.words}; {runs} runs", flush=True)
+        else:
+            first = outcome.violations[0].partition("\n")[0]
+            print(
+                f"found {fault.name} by seed {outcome.seed} in {runs} runs, {outcome.cpu_s:.1f} s: {first}", flush=True
+            )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

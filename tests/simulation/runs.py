@@ -8,20 +8,19 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-if __name__ == "__main__":
-    from tests.simulation.patching import patch
-
-    patch()
-
-from garbi.iaas.model.node import NodeSpec, NodeState
 from tests.simulation.chaos import Chaos
 from tests.simulation.checks import SETTLED_S, Checks
 from tests.simulation.cloud import PORT, Cloud
 from tests.simulation.paces import BRISK, Pace, constants
+from tests.simulation.patching import patch
 from tests.simulation.user import User
+
+from garbi.iaas.model.node import NodeSpec, NodeState
 
 HOUR = 3600.0
 LOOK_S = 30.0
@@ -38,6 +37,8 @@ class Plan:
     kinds: tuple[str, ...] = ()
     pace: Pace = BRISK
     preempt: float = 0.05
+    ways_in: bool = True
+    """Whether there are SSH and a power program; without them only leases prove that a node is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Outcome:
         )
 
 
-def simulate(seed: int, plan: Plan = Plan()) -> Outcome:  # noqa: B008 - frozen
+def simulate(seed: int, plan: Plan = Plan()) -> Outcome:
     """Simulate a cloud by a plan; the same seed and plan give the same trace."""
     with constants(plan.pace):
         return _simulate(seed, plan)
@@ -74,21 +75,17 @@ def simulate(seed: int, plan: Plan = Plan()) -> Outcome:  # noqa: B008 - frozen
 
 def _simulate(seed: int, plan: Plan) -> Outcome:
     began = time.process_time()
-    root = Path(tempfile.mkdtemp(prefix="garbi-simulation-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-    cloud = Cloud(seed, root, plan.nodes, plan.pace, plan.preempt)
-    kernel = cloud.kernel
-    user, chaos = User(cloud, plan.user_pause_s), Chaos(cloud, plan.chaos_gap_s, plan.kinds)
-    checks = Checks(cloud, user, chaos, grace_s=20 * plan.pace.unreachable_s)
-    log = logging.getLogger("garbi")
-    log.addHandler(checks)
-    log.propagate = False
-    try:
-        _begin(cloud)
-        user.start()
-        if plan.chaos_gap_s:
-            chaos.start()
-        kernel.run(kernel.now + plan.hours * HOUR, lambda: bool(kernel.violations))
-        _end(cloud, user, chaos, checks)
+    with closing(seed, plan) as cloud:
+        kernel = cloud.kernel
+        user, chaos = User(cloud, plan.user_pause_s), Chaos(cloud, plan.chaos_gap_s, plan.kinds)
+        checks = Checks(cloud, user, chaos, grace_s=20 * plan.pace.unreachable_s)
+        with watched(checks):
+            begin_cloud(cloud)
+            user.start()
+            if plan.chaos_gap_s:
+                chaos.start()
+            kernel.run(kernel.now + plan.hours * HOUR, lambda: bool(kernel.violations))
+            end_cloud(cloud, user, chaos, checks)
         return Outcome(
             seed=seed,
             digest=kernel.digest(),
@@ -103,12 +100,33 @@ def _simulate(seed: int, plan: Plan) -> Outcome:
             recent=tuple(kernel.recent),
             cpu_s=time.process_time() - began,
         )
+
+
+@contextmanager
+def closing(seed: int, plan: Plan) -> Iterator[Cloud]:
+    """A cloud whose files are in memory where that is possible, and gone at the end."""
+    root = Path(tempfile.mkdtemp(prefix="garbi-simulation-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    cloud = Cloud(seed, root, plan.nodes, plan.pace, plan.preempt, plan.ways_in)
+    try:
+        yield cloud
     finally:
-        log.removeHandler(checks)
         cloud.close()
 
 
-def _begin(cloud: Cloud) -> None:
+@contextmanager
+def watched(checks: Checks) -> Iterator[None]:
+    """Let checks hear what the product logs."""
+    log = logging.getLogger("garbi")
+    log.addHandler(checks)
+    propagated, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.removeHandler(checks)
+        log.propagate = propagated
+
+
+def begin_cloud(cloud: Cloud) -> None:
     """Start everything, and make the hosts nodes."""
     kernel = cloud.kernel
     for node in cloud.nodes.values():
@@ -130,7 +148,7 @@ def _begin(cloud: Cloud) -> None:
         kernel.violate(f"not all nodes are ready: {states}")
 
 
-def _end(cloud: Cloud, user: User, chaos: Chaos, checks: Checks) -> None:
+def end_cloud(cloud: Cloud, user: User, chaos: Chaos, checks: Checks) -> None:
     """Mend everything, wait until all has settled, and look at all of it."""
     kernel = cloud.kernel
     if kernel.violations:
@@ -172,6 +190,7 @@ def main() -> int:
     parser.add_argument("--kinds", default="")
     parser.add_argument("--trace", type=int, default=60)
     given = parser.parse_args()
+    patch()
     failed = 0
     for seed in range(given.seed, given.seed + given.runs):
         kinds = tuple(filter(None, given.kinds.split(",")))

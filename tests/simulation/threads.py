@@ -289,6 +289,4 @@ SECRETS = SimpleNamespace(
     token_bytes=lambda count=32: kernel().ids.randbytes(count),
     token_urlsafe=_token_urlsafe,
     compare_digest=lambda a, b: a == b,
-    randbelow=lambda limit: kernel().ids.randrange(limit),
-    choice=lambda values: kernel().ids.choice(values),
 )

@@ -1,4 +1,4 @@
-"""A user of a simulated cloud: makes, stops, starts and removes machines, asks again when no answer came, and remembers all of it."""
+"""A user of a simulated cloud: makes, stops, starts, removes machines, asks again when no answer came, remembers everything."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from tests.simulation.cloud import Cloud, Cut
+
 from garbi.base.errors import AlreadyInState, Conflict, GarbiError, NotFound, TemporaryError
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, PublishedPort, RestartPolicy, Wish
 from garbi.iaas.controller import Controller
 from garbi.iaas.model.machine import Machine, MachineSpec
-from tests.simulation.cloud import Cloud, Cut
 
 if TYPE_CHECKING:
     from tests.simulation.kernel import Task

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from garbi.hyper.drivers.fake.daemon import FakeDaemon, daemon_in_process
-from garbi.hyper.drivers.fake.machine import FakeMachine, key_of
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel
+
+from garbi.hyper.drivers.fake.daemon import FakeDaemon, daemon_in_process
+from garbi.hyper.drivers.fake.machine import FakeMachine, key_of
 
 _worlds: list[Worlds] = []
 _change = FakeDaemon.change

@@ -1,0 +1,142 @@
+"""The faults that are planted, each with seeds by which the simulation has found it."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.simulation.paces import BRISK
+from tests.simulation.planted import Fault, constant
+from tests.simulation.runs import Plan
+
+from garbi.iaas.converge import Gone
+from garbi.iaas.fences.protocol import Proof, Scope
+
+STORM = Plan(hours=3.0, chaos_gap_s=200.0)
+LEASES = Plan(
+    hours=3.0, chaos_gap_s=250.0, ways_in=False, kinds=("power-cut", "cut-both", "cut-one-way", "freeze", "bad-network")
+)
+ORDERS = Plan(hours=1.5, user_pause_s=15.0, chaos_gap_s=100.0, kinds=("bad-network", "controller-killed"))
+RESTARTS = Plan(hours=3.0, chaos_gap_s=60.0, kinds=("agent-killed", "controller-killed"))
+REBOOTS = Plan(hours=3.0, chaos_gap_s=250.0, kinds=("power-cut",))
+PORTS = Plan(hours=0.4, user_pause_s=10.0, chaos_gap_s=0.0)
+
+
+def _without_index(real: Callable[[], bytes]) -> Callable[[], bytes]:
+    """A database whose ports may have several owners."""
+
+    def make() -> bytes:
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / "fresh.db"
+            path.write_bytes(real())
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA writable_schema = ON")
+            columns = "node, protocol, address, node_port"
+            loose = f"UPDATE sqlite_master SET sql = replace(sql, '({columns})', '(machine_id, {columns})') WHERE name = 'ports'"
+            connection.execute(loose)
+            connection.commit()
+            connection.close()
+            return path.read_bytes()
+
+    return make
+
+
+def _proof_at_once(_real: Any) -> Any:
+    return lambda _self, _node, _cancelled: Proof("timer", Scope.RECREATABLE, "it has been silent for long")
+
+
+def _from_arrival(real: Any) -> Any:
+    def renew(known: Any, renewal: Any, boot_id: str, now: float, guarded: bool) -> Any:
+        lease = real(known, renewal, boot_id, now, guarded)
+        return replace(lease, seen=now) if lease.seen is not None else lease
+
+    return renew
+
+
+def _any_boot(real: Any) -> Any:
+    return lambda lease, boot_id, *rest: real(replace(lease, boot_id=boot_id), boot_id, *rest)
+
+
+def _no_grace(real: Any) -> Any:
+    def begin(self: Any, *given: Any) -> None:
+        real(self, *given)
+        self._began = float("-inf")
+
+    return begin
+
+
+def _wall_clock(_real: Any) -> Any:
+    return lambda self: self.kernel.now - self.booted_at + self.wall_offset_s
+
+
+def _forgets(real: Any) -> Any:
+    """What `Leases._take_up` did once: a row that is newer than the file made the lease a new one."""
+
+    def take_up(self: Any) -> None:
+        real(self)
+        for controller, lease in self._leases.items():
+            written = self._files.read(controller)
+            if written is not None and written.term != lease.term:
+                self._leases[controller] = replace(lease, boot_id="")
+
+    return take_up
+
+
+FAULTS = (
+    Fault("two-owners-of-a-port", "nobody refuses a second owner of a port: the index is dropped, the checks say yes", (
+        ("tests.simulation.databases.fresh_controller", _without_index),
+        ("garbi.iaas.store.candidates.holders", constant({})),
+        
+    ), plan=PORTS),
+    Fault("moved-on-a-timer", "silence counts as proof", (("garbi.iaas.fences.protocol.Fences.prove", _proof_at_once),)),
+    Fault("orders-of-anybody", "agents obey any controller, term, holder, lease and epoch", (
+        ("garbi.hyper.leases.leases.Leases.check", constant(None)),
+    ), plan=LEASES),
+    Fault("late-orders", "agents do not compare the numbers of orders", (
+        ("garbi.hyper.agent.machines._check_latest", constant(None)),
+    ), seeds=(41, 42, 43), plan=ORDERS),
+    Fault("reserved-nothing", "nothing is reserved for a machine", (("garbi.iaas.store.nodes.reserve", constant(True)),)),
+    Fault("nothing-given-back", "the undo of a reservation is skipped", (("garbi.iaas.store.nodes.release", constant(None)),)),
+    Fault("key-ignored", "an Idempotency-Key is looked up in vain", (
+        ("garbi.iaas.store.idempotency.machine_of", constant(None)),
+    )),
+    Fault("lease-from-arrival", "a lease counts from when the renewal came", (
+        ("garbi.hyper.leases.leases.renew", _from_arrival),
+    ), plan=LEASES),
+    Fault("any-boot", "a lease of an earlier boot counts", (
+        ("garbi.hyper.leases.leases.judge", _any_boot),
+    ), plan=REBOOTS),
+    Fault("no-grace", "a controller that has just begun takes the first missed check for long silence", (
+        ("garbi.iaas.loops.watching.NodeWatch.__init__", _no_grace),
+    ), plan=RESTARTS),
+    Fault("held-no-more", "machines that may not run are started", (
+        ("garbi.hyper.leases.leases.Leases.hold", constant(None)),
+    ), plan=LEASES),
+    Fault("watchdog-sleeps", "the watchdog beats, and does nothing", (
+        ("garbi.hyper.watchdog.watchdog.Watchdog._look_at", constant(None)),
+        ("garbi.hyper.leases.leases.Leases.hold", constant(None)),
+    ), plan=LEASES),
+    Fault("copies-stay", "copies on a node that is back are left there", (
+        ("garbi.iaas.loops.returning.Returning.retire", constant([])),
+    ), plan=REBOOTS),
+    Fault("mass-failure", "fences are run however many nodes seem dead", (
+        ("garbi.iaas.loops.failover.too_many_dead", constant(None)),
+    ), plan=Plan(hours=3.0, chaos_gap_s=600.0, kinds=("many-away",))),
+    Fault("same-lease", "a node that was declared dead keeps the number of its lease", (
+        ("garbi.iaas.store.nodes.raise_lease", constant(True)),
+    ), plan=LEASES),
+    Fault("forgotten-lease", "an agent that dies while another controller takes over forgets the lease", (
+        ("garbi.hyper.leases.leases.Leases._take_up", _forgets),
+    ), plan=replace(STORM, kinds=("agent-killed-at-a-step", "controller-killed", "agent-killed"), chaos_gap_s=60.0)),
+    Fault("removed-in-name", "a machine is forgotten before its node has removed it", (
+        ("garbi.iaas.converge._toward_removed", constant(Gone())),
+    )),
+    Fault("wall-clock", "leases are measured by the clock that people set", (
+        ("tests.simulation.hosts.SimClock.since_boot", _wall_clock),
+    ), plan=replace(STORM, kinds=("clock-set",))),
+)  # fmt: skip
+PACE = BRISK
