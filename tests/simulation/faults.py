@@ -90,7 +90,7 @@ FAULTS = (
     Fault("two-owners-of-a-port", "nobody refuses a second owner of a port: the index is dropped, the checks say yes", (
         ("tests.simulation.databases.fresh_controller", _without_index),
         ("garbi.iaas.store.candidates.holders", constant({})),
-        
+
     ), plan=PORTS),
     Fault("moved-on-a-timer", "silence counts as proof", (("garbi.iaas.fences.protocol.Fences.prove", _proof_at_once),)),
     Fault("orders-of-anybody", "agents obey any controller, term, holder, lease and epoch", (

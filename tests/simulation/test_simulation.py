@@ -8,9 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 1500
+LIMIT_S = 3000
 NODE_DAYS = 200
+
+
+pytestmark = pytest.mark.timeout(LIMIT_S + 60)
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
