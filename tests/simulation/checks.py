@@ -19,7 +19,7 @@ from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationState
-from garbi.iaas.monitor.failover import LOST
+from garbi.iaas.monitor.failover import LOST, RECENTLY_S
 from garbi.iaas.store.events import CONTROLLER, Kind
 
 SETTLED_S = 3 * 3600.0
@@ -38,8 +38,8 @@ class Checks(logging.Handler):
     chaos: Chaos
     grace_s: float
     moves: int = 0
-    silent: dict[str, float] = field(default_factory=dict)
-    """Since when each node seems dead."""
+    silent: dict[str, tuple[NodeState, float]] = field(default_factory=dict)
+    """The nodes that seem dead, and since when they do."""
 
     def __post_init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -85,13 +85,18 @@ class Checks(logging.Handler):
         """When much seems dead at once, no fence is run."""
         now = self.cloud.kernel.now
         if event.state == NodeState.UNAVAILABLE and event.actor.startswith("fence:"):
-            dead = [name for name, since in self.silent.items() if name != event.id and now - since > SURE_S]
+            dead = [name for name in self.silent if name != event.id and self._seems_dead(name, now)]
             if len(dead) + 1 >= 2 and (3 * (len(dead) + 1) >= len(self.cloud.nodes) or len(dead) + 1 >= 3):
                 self.cloud.kernel.violate(f"node {event.id} was fenced while {', '.join(dead)} seem dead, too")
         if event.state in (NodeState.UNREACHABLE, NodeState.UNAVAILABLE):
-            self.silent.setdefault(event.id, now)
+            self.silent[event.id] = NodeState(event.state), now
         else:
             self.silent.pop(event.id, None)
+
+    def _seems_dead(self, name: str, now: float) -> bool:
+        """Whether a node counts among those that seem dead at once, in anybody's eyes."""
+        state, since = self.silent[name]
+        return now - since > SURE_S and (state is NodeState.UNREACHABLE or now - since < RECENTLY_S - SURE_S)
 
     def _check_move(self, machine_id: str, node: Node) -> None:
         """Nothing is moved that may still run: a proof that proves too little is none."""

@@ -90,7 +90,7 @@ class User:
         twice = self.dice.random() < 0.2
         if twice:
             self.cloud.nature.spawn("user-again", lambda: self._insist(lambda c: c.machines.add(spec, key)))
-        machine = self._insist(lambda controller: controller.machines.add(spec, key))
+        machine = self._insist(lambda controller: self._added(controller, spec, key))
         if machine is None:
             self.refused += 1
             return
@@ -102,6 +102,15 @@ class User:
         again = self._insist(lambda controller: controller.machines.add(spec, key))
         if again is not None and again.id != machine.id:
             self.cloud.kernel.violate(f"I9 one key made machines {machine.id} and {again.id}")
+
+    def _added(self, controller: Controller, spec: MachineSpec, key: str) -> Machine:
+        """Add a machine; nobody else has its ports from then on (I2)."""
+        machine = controller.machines.add(spec, key)
+        for port in spec.ports:
+            owners = [each.id for each in controller.machines.list({"node": str(machine.node)}) if port in each.ports]
+            if len(owners) > 1:
+                self.cloud.kernel.violate(f"I2 port {port} of {machine.node} belongs to {' and '.join(owners)}")
+        return machine
 
     def _invent(self) -> MachineSpec:
         dice = self.dice
