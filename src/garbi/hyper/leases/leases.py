@@ -268,7 +268,10 @@ class Leases:
         while not self._closing:
             self._wake.wait(PACE_S if self._known() else None)
             self._wake.clear()
-            self.look()
+            try:
+                self.look()
+            except Exception:  # the thread has to survive what it cannot foresee
+                log.exception("the leases could not be looked at")
 
     def _look_after(self, controller: str) -> None:
         try:
@@ -278,7 +281,7 @@ class Leases:
                 inquiry.pursue(lease, calm=True)
                 self._decide(controller)
             self._keep_end(controller, self._fenced.get(controller, 0))
-        except Exception:  # the thread has to survive what it cannot foresee
+        except Exception:  # one must not keep the others from being looked after
             log.exception("a lease could not be looked after", extra={"controller": controller})
 
     def _decide(self, controller: str) -> None:
