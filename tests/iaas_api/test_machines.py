@@ -232,3 +232,15 @@ def test_console_log_and_figures_come_from_the_node(cloud: Cloud, web: dict[str,
     cloud.client.machines.wish("web", "stopped")
     refused = cloud.ask("GET", "/iaas/machines/web/figures")
     assert (refused.status, refused.json()["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("restart", ["no", "on-failure", "always"])
+def test_the_restart_policy_reaches_the_node(cloud: Cloud, restart: str) -> None:
+    cloud.client.machines.add({**SPEC, "id": "again", "restart": restart})
+    assert cloud.client.machines.get("again")["restart"] == restart
+    (there,) = [each for host in cloud.hosts.values() for each in host.agent.machines.list() if each.id == "again"]
+    assert there.restart == restart
+
+
+def test_a_machine_is_started_again_when_it_fails_unless_asked_otherwise(cloud: Cloud) -> None:
+    assert cloud.client.machines.add({**SPEC, "id": "again"})["restart"] == "on-failure"
