@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,3 +188,16 @@ def test_a_list_that_is_none_is_no_answer_of_hyper(body: bytes) -> None:
 def test_a_problem_may_have_members_of_any_name() -> None:
     error = from_problem({"code": "not-found", "detail": "gone", "self": 1, "field": "id"}, 404)
     assert (error.detail, error.extra["self"]) == ("gone", 1)
+
+
+def test_a_host_that_does_not_even_connect_is_waited_for_no_longer_than_one_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("garbi.base.http.CONNECT_S", 10_000.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+        for _ in range(4):  # nobody accepts them: there is room for no more
+            client = waiting.enter_context(closing(socket.socket()))
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        with pytest.raises(ServerUnreachable):
+            HttpTransport(f"http://127.0.0.1:{server.getsockname()[1]}").send(Request("GET", "/", timeout_s=0.2))

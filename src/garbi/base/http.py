@@ -74,7 +74,7 @@ class HttpTransport:
                 request.target,
                 body=request.body,
                 headers={"User-Agent": USER_AGENT, **request.headers},
-                timeout=urllib3.Timeout(connect=CONNECT_S, read=request.timeout_s),
+                timeout=urllib3.Timeout(connect=min(CONNECT_S, request.timeout_s), read=request.timeout_s),
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
