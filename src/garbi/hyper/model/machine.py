@@ -73,8 +73,8 @@ class Machine:
     a machine that ends by itself is not taken for one that has yet to start. `boot_id` is the boot of the host in which it was
     last started. `image_sha256` pins the content that `image` pointed to when the machine was made. `restarts` counts how often
     the agent started it again by itself since it was last wished to run, or ran for long. `lease` is the number of the lease
-    under which a controller last gave it an order, `ordered` the number of that order, `keep_s` how many seconds its disk outlives
-    it.
+    under which a controller last gave it an order, `ordered` the number of that order, `keep_s` how many seconds its disk
+    outlives it.
     """
 
     id: str
