@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,8 +23,8 @@ CLOCK = SystemClock()
 class Listener:
     """One controller's ear: what its feed tells, and what it is told that others wrote."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self.database = Database(url)
+    def __init__(self, url: str, name: str, directory: Path) -> None:
+        self.database = Database(url, directory)
         self.feed = open_feed(self.database)
         self.told: list[int] = []
         self.foreign: list[int] = []
@@ -52,11 +53,11 @@ class Listener:
 
 
 @pytest.fixture
-def make_listener(url: str) -> Iterator[Callable[[], Listener]]:
+def make_listener(url: str, tmp_path: Path) -> Iterator[Callable[[], Listener]]:
     made: list[Listener] = []
 
     def make() -> Listener:
-        made.append(Listener(url, f"c{len(made)}"))
+        made.append(Listener(url, f"c{len(made)}", tmp_path))
         return made[-1]
 
     yield make

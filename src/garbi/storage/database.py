@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RootTransaction
 
 from garbi.storage.ballast import Ballast
 from garbi.storage.conversion import converted_errors
-from garbi.storage.engine import BUSY_TIMEOUT_S, make_engine, path_of, url_of
+from garbi.storage.engine import BUSY_TIMEOUT_S, is_sqlite, make_engine, path_of, url_of
 
 E = TypeVar("E")
 """What the service tells its listeners."""
@@ -45,6 +45,8 @@ class Database(Generic[E]):
 
     def __init__(self, place: Path | str, kept_dir: Path | None = None) -> None:
         self.url = url_of(place) if isinstance(place, Path) else place
+        if kept_dir is None and not is_sqlite(self.url):
+            raise ValueError("a database of a server has no directory of its own: kept_dir is needed")
         self._ballast = Ballast(kept_dir or path_of(self.url).parent)
         self._engine = make_engine(self.url, BUSY_TIMEOUT_S)
         self._listeners: list[Callable[[list[E]], None]] = []
