@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.simulation.cloud import CONTROLLER_BACK_S, Cloud, Node
+from tests.simulation.cloud import Cloud
 from tests.simulation.kernel import Process
 from tests.simulation.network import Weather
+from tests.simulation.nodes import CONTROLLER_BACK_S, Node
 
 from garbi.hyper.drivers.fake.machine import FakeMachine
 
@@ -75,7 +76,6 @@ class Chaos:
                 node.world.make_available()
             cloud.start_agent(node)
             cloud.start_watchdog(node)
-        cloud.controller_wanted = True
         cloud.start_controller()
 
     def _rage(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.simulation.chaos import Chaos
-from tests.simulation.cloud import Cloud, Node
+from tests.simulation.cloud import Cloud
 from tests.simulation.hosts import SimHost
+from tests.simulation.nodes import Node
 from tests.simulation.user import Owned, User
 
 from garbi.hyper.agent import Agent

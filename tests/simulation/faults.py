@@ -100,6 +100,7 @@ FAULTS = (
     Fault("nothing-given-back", "the undo of a reservation is skipped", (("garbi.iaas.store.nodes.release", constant(None)),)),
     Fault("key-ignored", "an Idempotency-Key is looked up in vain", (
         ("garbi.iaas.store.idempotency.machine_of", constant(None)),
+        ("garbi.iaas.store.idempotency.remember", constant(None)),
     )),
     Fault("lease-from-arrival", "a lease counts from when the renewal came", (
         ("garbi.hyper.leases.leases.renew", _from_arrival),

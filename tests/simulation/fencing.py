@@ -17,7 +17,8 @@ from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.model.node import Node as NodeRow
 
 if TYPE_CHECKING:
-    from tests.simulation.cloud import Cloud, Node
+    from tests.simulation.cloud import Cloud
+    from tests.simulation.nodes import Node
 
 CONNECT_S = 2.0
 SSH_LIMIT_S = 30.0

@@ -109,32 +109,17 @@ class Process(Numbered):
         for take_back in reversed([*self.at_death.values()]):
             take_back()
         if kernel.current is not None and kernel.current.process is self:
-            kernel.tohub()
+            kernel.leave_for_good()
 
 
-class Kernel:
-    """The clock, the tasks and the dice of one run."""
+class Trace:
+    """What a run leaves behind: its lines, their hash, and what must not be."""
 
-    def __init__(self, seed: int, preempt: float = 0.05) -> None:
+    def __init__(self) -> None:
         self.now = 0.0
-        self.dice = random.Random(f"schedule-{seed}")
-        self.ids = random.Random(f"ids-{seed}")
-        self.preempt_p = preempt
-        self.current: Task | None = None
-        self.transactions = 0
-        self.switches = 0
         self.recent: deque[str] = deque(maxlen=400)
-        self.told: list[str] = []
         self.violations: list[str] = []
-        self.on_reach: Callable[[str], None] | None = None
         self._digest = hashlib.blake2b(digest_size=16)
-        self.hub = greenlet.getcurrent()
-        self._ready: list[Task] = []
-        self._timers: list[tuple[float, int, Task | None, int, Callable[[], None] | None]] = []
-        self._count = 0
-        self._counted_at, self._counted = -1.0, 0
-
-    # What a run leaves behind
 
     def note(self, words: str) -> None:
         """Add a line to the trace; two runs with one seed have the same trace."""
@@ -142,14 +127,9 @@ class Kernel:
         self._digest.update(line.encode())
         self.recent.append(line)
 
-    def tell(self, words: str) -> None:
-        """Add a line to the trace that a reader wants to see."""
-        self.note(words)
-        self.told.append(f"{self.now:12.3f} {words}")
-
     def violate(self, words: str) -> None:
         """Write down what must not be."""
-        self.tell(f"VIOLATION {words}")
+        self.note(f"VIOLATION {words}")
         self.violations.append(f"at {self.now:.3f} s: {words}")
 
     def crashed(self, task: Task, error: Exception) -> None:
@@ -161,6 +141,25 @@ class Kernel:
     def digest(self) -> str:
         """The hash of the trace so far."""
         return self._digest.hexdigest()
+
+
+class Kernel(Trace):
+    """The clock, the tasks and the dice of one run."""
+
+    def __init__(self, seed: int, preempt: float = 0.05) -> None:
+        super().__init__()
+        self.dice = random.Random(f"schedule-{seed}")
+        self.ids = random.Random(f"ids-{seed}")
+        self.preempt_p = preempt
+        self.current: Task | None = None
+        self.transactions = 0
+        self.switches = 0
+        self.on_reach: Callable[[str], None] | None = None
+        self.hub = greenlet.getcurrent()
+        self._ready: list[Task] = []
+        self._timers: list[tuple[float, int, Task | None, int, Callable[[], None] | None]] = []
+        self._count = 0
+        self._counted_at, self._counted = -1.0, 0
 
     # Time and turns
 
@@ -213,7 +212,7 @@ class Kernel:
             self.wake(task, number)
             self.hub.switch()
 
-    def tohub(self) -> None:
+    def leave_for_good(self) -> None:
         """Never come back."""
         self.hub.switch()
         raise AssertionError("a dead task was resumed")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.simulation.chaos import Chaos
 from tests.simulation.checks import SETTLED_S, Checks
-from tests.simulation.cloud import PORT, Cloud
+from tests.simulation.cloud import Cloud
+from tests.simulation.nodes import PORT
 from tests.simulation.paces import BRISK, Pace, constants
 from tests.simulation.patching import patch
 from tests.simulation.user import User
