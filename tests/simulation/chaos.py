@@ -10,6 +10,7 @@ from tests.simulation.cloud import Cloud
 from tests.simulation.kernel import Process
 from tests.simulation.network import Weather
 from tests.simulation.nodes import CONTROLLER_BACK_S, Node
+from tests.simulation.paces import BRISK
 
 from garbi.hyper.drivers.fake.machine import FakeMachine
 
@@ -95,6 +96,8 @@ class Chaos:
         return self.cloud.nodes[self.dice.choice([*self.cloud.nodes])]
 
     def _how_long(self, mean_s: float) -> float:
+        """Seconds, in proportion to the periods of the run: a cut that nobody notices breaks nothing."""
+        mean_s *= self.cloud.pace.unreachable_s / BRISK.unreachable_s
         return min(self.dice.expovariate(1 / mean_s), 6 * mean_s)
 
     def _later(self, seconds: float, work: Callable[[], None]) -> None:

@@ -13,7 +13,6 @@ from tests.simulation.paces import BRISK
 from tests.simulation.planted import Fault, constant
 from tests.simulation.runs import Plan
 
-from garbi.iaas.converge import Gone
 from garbi.iaas.fences.protocol import Proof, Scope
 
 STORM = Plan(hours=3.0, chaos_gap_s=200.0)
@@ -130,8 +129,8 @@ FAULTS = (
     Fault("forgotten-lease", "an agent that dies while another controller takes over forgets the lease", (
         ("garbi.hyper.leases.leases.Leases._take_up", _forgets),
     ), plan=replace(STORM, kinds=("agent-killed-at-a-step", "controller-killed", "agent-killed"), chaos_gap_s=60.0)),
-    Fault("removed-in-name", "a machine is forgotten before its node has removed it", (
-        ("garbi.iaas.converge._toward_removed", constant(Gone())),
+    Fault("removed-in-name", "a removal leaves the machine at its daemon", (
+        ("garbi.hyper.drivers.fake.driver.FakeDriver.remove", constant(None)),
     )),
     Fault("wall-clock", "leases are measured by the clock that people set", (
         ("tests.simulation.hosts.SimClock.since_boot", _wall_clock),
