@@ -16,9 +16,8 @@ from tests.simulation.runs import Plan
 from garbi.iaas.fences.protocol import Proof, Scope
 
 STORM = Plan(hours=3.0, chaos_gap_s=200.0)
-LEASES = Plan(
-    hours=3.0, chaos_gap_s=250.0, ways_in=False, kinds=("power-cut", "cut-both", "cut-one-way", "freeze", "bad-network")
-)
+LEASES = Plan(hours=3.0, chaos_gap_s=700.0, ways_in=False, kinds=("power-cut", "cut-both", "cut-one-way", "freeze"))
+ONE_WAY = Plan(hours=3.0, chaos_gap_s=800.0, ways_in=False, kinds=("cut-one-way",))
 ORDERS = Plan(hours=1.0, user_pause_s=8.0, chaos_gap_s=40.0, kinds=("bad-network",))
 RESTARTS = Plan(hours=3.0, chaos_gap_s=60.0, kinds=("agent-killed", "controller-killed"))
 REBOOTS = Plan(hours=3.0, chaos_gap_s=250.0, kinds=("power-cut",))
@@ -49,9 +48,10 @@ def _proof_at_once(_real: Any) -> Any:
 
 
 def _from_arrival(real: Any) -> Any:
-    def renew(known: Any, renewal: Any, boot_id: str, now: float, guarded: bool) -> Any:
-        lease = real(known, renewal, boot_id, now, guarded)
-        return replace(lease, seen=now) if lease.seen is not None else lease
+    def renew(known: Any, renewal: Any, boot_id: str, *rest: Any) -> Any:
+        now = rest[0]
+        late = renewal if renewal.seen is None else replace(renewal, seen=now, seen_boot=boot_id)
+        return real(known, late, boot_id, *rest)
 
     return renew
 
@@ -103,7 +103,7 @@ FAULTS = (
     )),
     Fault("lease-from-arrival", "a lease counts from when the renewal came", (
         ("garbi.hyper.leases.leases.renew", _from_arrival),
-    ), plan=LEASES),
+    ), plan=ONE_WAY),
     Fault("any-boot", "a lease of an earlier boot counts", (
         ("garbi.hyper.leases.leases.judge", _any_boot),
     ), plan=REBOOTS),
