@@ -11,7 +11,7 @@ from itertools import count
 
 from tests.simulation.paces import BRISK, DEFAULTS, LEISURELY
 from tests.simulation.patching import patch
-from tests.simulation.runs import Outcome, Plan, simulate
+from tests.simulation.runs import Outcome, Plan, simulate_apart
 
 STORM = Plan(hours=2.0, nodes=4, user_pause_s=120.0, chaos_gap_s=200.0, pace=BRISK)
 LEASES = replace(STORM, nodes=5, ways_in=False)
@@ -80,7 +80,7 @@ def main() -> int:
     total, began = Sum(), time.monotonic()
     runs = regular(given.node_days, given.seed) if given.node_days else endless(given.seed)
     for seed, plan in runs:
-        outcome = simulate(seed, plan)
+        outcome = simulate_apart(seed, plan)
         total.take(outcome)
         print(outcome.words(), flush=True)
         if outcome.violations:

@@ -31,6 +31,12 @@ def fresh_controller() -> bytes:
         return path.read_bytes()
 
 
+def prepare() -> None:
+    """Make both now, to have them in processes that are forked."""
+    fresh_agent()
+    fresh_controller()
+
+
 def put_databases(controller: Path, agents: Iterable[Path]) -> None:
     """Give a controller and agents, by their data directories, databases of this version."""
     _put(controller, fresh_controller())

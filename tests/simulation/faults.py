@@ -68,6 +68,10 @@ def _no_grace(real: Any) -> Any:
     return begin
 
 
+def _hasty(real: Any) -> Any:
+    return lambda self, parts, *rest: real(self, replace(parts, grace_s=0.0), *rest)
+
+
 def _wall_clock(_real: Any) -> Any:
     return lambda self: self.kernel.now - self.booted_at + self.wall_offset_s
 
@@ -103,12 +107,13 @@ FAULTS = (
     )),
     Fault("lease-from-arrival", "a lease counts from when the renewal came", (
         ("garbi.hyper.leases.leases.renew", _from_arrival),
-    ), plan=ONE_WAY),
+    ), seeds=(2, 1, 3), plan=ONE_WAY),
     Fault("any-boot", "a lease of an earlier boot counts", (
         ("garbi.hyper.leases.leases.judge", _any_boot),
     ), plan=REBOOTS),
     Fault("no-grace", "a controller that has just begun takes the first missed check for long silence", (
         ("garbi.iaas.loops.watching.NodeWatch.__init__", _no_grace),
+        ("garbi.iaas.loops.failover.Failover.__init__", _hasty),
     ), plan=RESTARTS),
     Fault("held-no-more", "machines that may not run are started", (
         ("garbi.hyper.leases.leases.Leases.hold", constant(None)),

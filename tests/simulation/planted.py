@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.patching import patch
-from tests.simulation.runs import Outcome, Plan, simulate
+from tests.simulation.runs import Outcome, Plan, simulate_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def hunt(fault: Fault) -> tuple[Outcome | None, int]:
     """The first run that finds the fault, and how many runs that took; None when none does."""
     for number, seed in enumerate(fault.seeds, 1):
         with planted(fault):
-            outcome = simulate(seed, fault.plan)
+            outcome = simulate_apart(seed, fault.plan)
         if outcome.violations:
             return outcome, number
     return None, len(fault.seeds)

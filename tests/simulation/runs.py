@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from tests.simulation.chaos import Chaos
 from tests.simulation.checks import SETTLED_S, Checks
 from tests.simulation.cloud import Cloud
+from tests.simulation.databases import prepare
 from tests.simulation.nodes import PORT
 from tests.simulation.paces import BRISK, Pace, constants
 from tests.simulation.patching import patch
@@ -101,6 +103,26 @@ def _simulate(seed: int, plan: Plan) -> Outcome:
             recent=tuple(kernel.recent),
             cpu_s=time.process_time() - began,
         )
+
+
+def simulate_apart(seed: int, plan: Plan) -> Outcome:
+    """The same in a process of its own: what it killed takes no memory afterwards."""
+    prepare()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(simulate(seed, plan), pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        content = pipe.read()
+    os.waitpid(child, 0)
+    if not content:
+        raise RuntimeError(f"the run of seed {seed} ended without an outcome")
+    outcome: Outcome = pickle.loads(content)
+    return outcome
 
 
 @contextmanager
@@ -196,7 +218,7 @@ def main() -> int:
     for seed in range(given.seed, given.seed + given.runs):
         kinds = tuple(filter(None, given.kinds.split(",")))
         plan = Plan(given.hours, given.nodes, given.pause, given.gap, kinds)
-        outcome = simulate(seed, plan)
+        outcome = simulate_apart(seed, plan)
         print(outcome.words(), flush=True)
         if outcome.violations:
             failed += 1
