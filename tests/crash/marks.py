@@ -33,6 +33,7 @@ ELSEWHERE: Mapping[str, str] = {
     "docker.pull.fetched": PULL,
     "docker.pull.tagged": PULL,
     "docker.pull.untagged": PULL,
+    "audit.recorded": "what an audit found is found again by the next one: tests/observability",
     "libvirt.stop.resumed": "the agent resumes a machine before it asks it to end",
 }
 """The places where another test kills, or that the agent never comes to."""

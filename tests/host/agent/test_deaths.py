@@ -64,7 +64,7 @@ def test_a_killed_process_fails_its_machine_at_once_and_no_other(
 
 
 def test_a_panic_of_the_guest_is_a_failure_that_says_so(host: HostAgent, alive: dict[str, PublishedPort]) -> None:
-    page(alive[VM], "/cgi-bin/crash", timeout_s=0.5)
+    page(alive[VM], "/cgi-bin/crash", timeout_s=5)
     assert host.await_state("mortal-vm", State.FAILED).reason == "the guest crashed"
 
 
@@ -79,7 +79,7 @@ def test_a_container_that_ends_with_a_code_has_failed_with_it(
 def test_a_guest_that_powers_off_by_itself_is_stopped_and_stays_so(
     host: HostAgent, alive: dict[str, PublishedPort]
 ) -> None:
-    page(alive[VM], "/cgi-bin/exit", timeout_s=0.5)
+    page(alive[VM], "/cgi-bin/exit", timeout_s=5)
     ended = host.await_state("mortal-vm", State.STOPPED)
     assert (ended.reason, ended.settled) == ("it ended by itself", True)
 
@@ -138,7 +138,7 @@ def test_a_machine_whose_process_is_killed_answers_again(
 
 def test_a_virtual_machine_whose_guest_panics_answers_again(host: HostAgent, lasting: dict[str, PublishedPort]) -> None:
     start_anew(host, lasting, VM)
-    page(lasting[VM], "/cgi-bin/crash", timeout_s=0.5)
+    page(lasting[VM], "/cgi-bin/crash", timeout_s=5)
     assert restarted(host, lasting, VM) == "the guest crashed"
     assert facts_when_up(lasting[VM])["hostname"] == "lasting-vm"
 
@@ -158,7 +158,7 @@ def test_a_machine_that_its_user_stops_or_that_ends_in_order_stays_so(
         stopped = host.wish(f"lasting-{kind}", Wish.STOPPED)
         assert (stopped.state, stopped.reason, stopped.restarts) == (State.STOPPED, "", 0)
     start_anew(host, lasting, VM)
-    page(lasting[VM], "/cgi-bin/exit", timeout_s=0.5)
+    page(lasting[VM], "/cgi-bin/exit", timeout_s=5)
     assert host.await_state("lasting-vm", State.STOPPED).reason == "it ended by itself"
     assert host.state("lasting-container") is State.STOPPED
 
@@ -176,7 +176,7 @@ def test_a_machine_that_is_always_to_run_answers_again_whatever_ended_it(
     host.run("always", image, web, mem=96, restart=RestartPolicy.ALWAYS)
     if kind is VM:
         facts_when_up(web)
-        page(web, "/cgi-bin/exit", timeout_s=0.5)
+        page(web, "/cgi-bin/exit", timeout_s=5)
     eventually("it runs again", lambda: "restart 1 of 5: it ended by itself" in history(host, "always"))
     if kind is VM:
         assert facts_when_up(web)["hostname"] == "always"

@@ -31,7 +31,7 @@ class ContainerProcesses:
         if self._noted(machine_id) == container_id:
             return
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             beside = self._directory / f".{machine_id}"
             beside.write_text(container_id)
             beside.replace(self._directory / machine_id)
