@@ -128,9 +128,6 @@ FAULTS = (
     Fault("mass-failure", "fences are run however many nodes seem dead", (
         ("garbi.iaas.loops.failover.too_many_dead", constant(None)),
     ), plan=Plan(hours=3.0, chaos_gap_s=600.0, kinds=("many-away",))),
-    Fault("same-lease", "a node that was declared dead keeps the number of its lease", (
-        ("garbi.iaas.store.nodes.raise_lease", constant(True)),
-    ), plan=LEASES),
     Fault("forgotten-lease", "an agent that dies while another controller takes over forgets the lease", (
         ("garbi.hyper.leases.leases.Leases._take_up", _forgets),
     ), plan=replace(STORM, kinds=("agent-killed-at-a-step", "controller-killed", "agent-killed"), chaos_gap_s=60.0)),
