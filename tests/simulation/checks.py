@@ -118,6 +118,8 @@ class Checks(logging.Handler):
         """A machine ended: somebody must have wanted it, or its host must have been in trouble."""
         if not host.on or self.chaos.is_troubled(host.name, self.grace_s):
             return
+        if self._is_alone():
+            return
         owned = self.user.machines.get(machine.id)
         if owned is not None and owned.wish is not Wish.RUNNING:
             return
@@ -128,6 +130,11 @@ class Checks(logging.Handler):
         if self.cloud.kernel.now - asked < 120:  # wished one thing, then another
             return
         self.cloud.kernel.violate(f"machine {machine.id} ended on {host.name} for no reason")
+
+    def _is_alone(self) -> bool:
+        """Whether so many hosts are in trouble that one without any cannot tell whether it is cut off itself."""
+        calm = [name for name in self.cloud.nodes if not self.chaos.is_troubled(name, self.grace_s)]
+        return len(calm) < len(self.cloud.nodes) // 2 + 1
 
     # Once it is over
 
