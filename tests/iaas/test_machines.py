@@ -205,6 +205,47 @@ def test_what_happens_at_the_node_is_seen_here(cloud: Cloud, fake_nodes: MakeNod
     cloud.sound()
 
 
+def test_every_failure_is_told_although_the_host_starts_the_machine_again_at_once(
+    cloud: Cloud, fake_nodes: MakeNodes
+) -> None:
+    (host,) = fake_nodes(1)
+    ids = {cloud.add(id=f"m{number}").id for number in range(12)}
+    before = cloud.controller.events.last_seq()
+    for each in ids:
+        host.world.kill(each, "out of memory")
+
+    def told() -> set[str]:
+        return {
+            event.id
+            for event in cloud.controller.events.since(before, 1000)
+            if (event.state, event.actor) == (State.FAILED, "node:n1") and "out of memory; restart 1" in event.reason
+        }
+
+    eventually("every failure is told", lambda: told() == ids, words=told)
+    for each in ids:
+        machine_is(cloud, each, State.RUNNING)
+    cloud.sound()
+
+
+def test_a_failure_of_somebody_elses_machine_is_not_ours(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    (host,) = fake_nodes(1)
+    host.client.machines.add({"image": "any", "type": "fake", "id": "web", "mem": 16})
+    refused = cloud.add(id="web")
+    cloud.add(id="later")
+    host.world.kill("web", "out of memory")
+    host.world.kill("later", "no more disk")
+    eventually("the later one is told", lambda: _failures(cloud, "later"))
+    assert cloud.controller.machines.get("web").reason == refused.reason
+
+
+def _failures(cloud: Cloud, machine_id: str) -> list[str]:
+    return [
+        event.reason
+        for event in cloud.controller.events.since(0, 10_000)
+        if (event.id, event.state) == (machine_id, State.FAILED)
+    ]
+
+
 def test_a_machine_can_be_removed_while_it_is_made(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     (host,) = fake_nodes(1, {"add_delay_s": "0.3", "start_delay_s": "0.3"})
     for number in range(4):

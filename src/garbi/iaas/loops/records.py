@@ -77,6 +77,21 @@ class Records:
                 self._finish(transaction, after, _failure(after))
         return True
 
+    def failed(self, node: str, machine_id: str, reason: str) -> None:
+        """Write that a machine failed, as the event of its node says, so that it is in the history although the node may have
+        started it again by now. What the machine's worker finds afterwards counts.
+        """
+        now = self._clock.now()
+        with self._database.write() as transaction:
+            machine = machines.find(transaction.connection, machine_id)
+            if machine is None or machine.node != node or machine.refused:  # it may be of somebody else's machine
+                return
+            expected = machine.wish is Wish.RUNNING and machine.settled
+            if not expected or machine.state not in (State.RUNNING, State.FAILED) or machine.reason == reason:
+                return
+            after = replace(machine, state=State.FAILED, reason=reason, updated_at=now, seen_at=now)
+            machines.save_state(transaction, machine, after)
+
     def give_up(self, before: Machine, tried: Machine, error: GarbiError, *, refused: bool) -> bool:
         """Write that the wish that was `tried` cannot be fulfilled, and why; `refused`: nothing of the machine is there."""
         state = State.FAILED if refused else before.state

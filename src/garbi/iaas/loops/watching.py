@@ -19,6 +19,7 @@ from garbi.base.calls import Document
 from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError, StaleOrder
 from garbi.base.failpoints import reach
+from garbi.hyper_api.vocabulary import State
 from garbi.iaas.converge import Absent, Await, Mirror, Seen, Sight, next_step
 from garbi.iaas.fences.lease import Answer, LeaseBook, Unrecorded
 from garbi.iaas.leadership import Superseded
@@ -334,7 +335,7 @@ class NodeWatch:
                 if node is not None and node.state in WATCHED:
                     after = self._listen(node, after)
                     pause = SHORTEST_PAUSE_S
-            except GarbiError:
+            except (GarbiError, Superseded):
                 pass
             except Exception:  # the loop has to survive what it cannot foresee
                 if not self._stopped.is_set():
@@ -352,11 +353,17 @@ class NodeWatch:
                     for event in stream:
                         if self._stopped.is_set():
                             break
+                        self._heed(event)
                         after = int(event["seq"])
-                        self._parts.converger.wake_id(self.name, str(event["machine_id"]))
             finally:
                 self.look_soon()  # the node may have gone
         return after
+
+    def _heed(self, event: Document) -> None:
+        machine_id = str(event["machine_id"])
+        if event.get("state") == State.FAILED:  # its host may have started it again before anybody looks
+            self._parts.records.failed(self.name, machine_id, str(event.get("reason") or ""))
+        self._parts.converger.wake_id(self.name, machine_id)
 
     def _find(self) -> Node | None:
         with self._parts.database.read() as connection:
