@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Generator
 from functools import cache
@@ -19,6 +20,11 @@ NEEDS = ("root", "docker", "libvirt")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="count a skipped or expectedly failing test as failed")
+
+
+def pytest_configure() -> None:
+    for name in ("COLUMNS", "LINES"):  # a terminal that a test starts has its own size, whatever that of its caller is
+        os.environ.pop(name, None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
