@@ -95,12 +95,16 @@ def _allow_many_files() -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             detail = f"port {port} of {host} is in use by another program; choose another one with --port"
             raise PortTaken(detail, field="port") from error
         raise FinalError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    # Connections inherit it. asyncio sets it on sockets that name their protocol only, and without it the body of an answer
+    # waits 40 ms for the acknowledgement of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _url(listener: socket.socket) -> str:
