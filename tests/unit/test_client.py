@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 from garbi.base.calls import PAGE, read_events
 from garbi.base.errors import GarbiError, InvalidField, NotFound, PortTaken, ServerUnreachable
-from garbi.base.http import Answer, HttpTransport, Request
+from garbi.base.http import BLOCK, Answer, HttpTransport, Request
 from garbi.base.problem import from_problem, to_problem
 from garbi.hyper_api.client import HyperClient
 
@@ -109,7 +109,20 @@ def test_events_are_read_from_whatever_pieces_they_come_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8081", "ftp://host", "http://", "http://host:port", "http://host/path", "http://[::1"]
+    "url",
+    [
+        "",
+        "127.0.0.1:8081",
+        "ftp://host",
+        "http://",
+        "http://host:port",
+        "http://host:65536",
+        "http://host/path",
+        "http://host?query",
+        "http://a host",
+        "http://me@host",
+        "http://[::1",
+    ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidField):
@@ -201,3 +214,100 @@ def test_a_host_that_does_not_even_connect_is_waited_for_no_longer_than_one_that
             client.connect_ex(server.getsockname())
         with pytest.raises(ServerUnreachable):
             HttpTransport(f"http://127.0.0.1:{server.getsockname()[1]}").send(Request("GET", "/", timeout_s=0.2))
+
+
+FIN_WAIT_1 = 4
+"""A state of a TCP connection: its end was sent, and has not arrived."""
+
+PAGE_OF_TWO = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@contextmanager
+def server(serve: Callable[[socket.socket], None]) -> Iterator[tuple[HttpTransport, list[socket.socket]]]:
+    """Something that serves each connection in a thread of its own; a client of it, and the connections that it made."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        lines: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    line, _ = listener.accept()
+                except OSError:
+                    return
+                stack.enter_context(line)
+                lines.append(line)
+                threading.Thread(target=serve, args=(line,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        transport = HttpTransport(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        stack.callback(transport.close)
+        yield transport, lines
+
+
+def test_a_connection_is_kept_for_the_next_request() -> None:
+    def serve(line: socket.socket) -> None:
+        while line.recv(BLOCK):
+            line.sendall(PAGE_OF_TWO)
+
+    with server(serve) as (transport, lines):
+        for _ in range(3):
+            assert transport.send(Request("GET", "/")).read() == b"{}"
+        assert len(lines) == 1
+
+
+def test_a_connection_that_the_server_gave_up_is_not_used_again() -> None:
+    ended = threading.Event()
+
+    def serve(line: socket.socket) -> None:
+        line.recv(BLOCK)
+        line.sendall(PAGE_OF_TWO)
+        line.shutdown(socket.SHUT_RDWR)
+        while line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT_1:
+            pass  # the client's kernel does not know yet
+        ended.set()
+
+    with server(serve) as (transport, lines):
+        for _ in range(3):
+            ended.clear()
+            assert transport.send(Request("GET", "/")).read() == b"{}"
+            assert ended.wait(60)
+        assert len(lines) == 3
+
+
+def test_a_refusal_is_heard_although_the_server_takes_no_more_of_the_body() -> None:
+    def serve(line: socket.socket) -> None:
+        line.recv(1)
+        line.sendall(b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}")
+        line.shutdown(socket.SHUT_WR)
+        while line.recv(BLOCK):
+            if heard.is_set():
+                line.close()
+                return
+
+    heard = threading.Event()
+
+    def body() -> Iterator[bytes]:
+        for number in range(100_000):
+            yield bytes(BLOCK)
+            if number == 100:
+                heard.set()
+
+    with server(serve) as (transport, _):
+        answer = transport.send(Request("PUT", "/", {"Content-Length": str(100_000 * BLOCK)}, body()))
+        assert (answer.status, answer.read()) == (409, b"{}")
+
+
+def test_an_answer_comes_as_it_arrives_and_ends_when_the_client_is_closed() -> None:
+    def serve(line: socket.socket) -> None:
+        line.recv(BLOCK)
+        line.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        line.recv(BLOCK)  # and says no more
+
+    with server(serve) as (transport, _):
+        answer = transport.send(Request("GET", "/"))
+        assert next(answer.chunks) == b"one"
+        transport.close()
+        with pytest.raises(ServerUnreachable):
+            next(answer.chunks)
+        with pytest.raises(ServerUnreachable, match="closed"):
+            transport.send(Request("GET", "/"))

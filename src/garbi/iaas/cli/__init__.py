@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from garbi.terminal.process import Run, run_process
 
 
 def main() -> int:
     """Run one command, or the shell, and return the exit status: 0, 1 error, 2 wrong usage, 3 no server."""
+    return run_process(_load)
+
+
+def _load() -> Run:
     from garbi.iaas.cli.app import run
 
-    return run(sys.argv[1:])
+    return run
