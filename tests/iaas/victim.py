@@ -20,6 +20,12 @@ from garbi.iaas.model.operation import OperationState
 from garbi.iaas.settings import Settings
 
 VICTIM, BYSTANDER = "victim", "bystander"
+PICTURE = "picture"
+"""An image of which the controller has the content."""
+
+WRONG_TOKEN = "0" * 64
+RECOVERY = ""
+"""The operation of a controller that only takes up what was begun; it may die while it opens, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,15 @@ def _create(controller: Controller, _orders: Orders) -> None:
     controller.machines.add(machine_spec(id=VICTIM))
 
 
+def _create_from_image(controller: Controller, _orders: Orders) -> None:
+    controller.machines.add(machine_spec(id=VICTIM, image=PICTURE))
+
+
+def _refuse(controller: Controller, _orders: Orders) -> None:
+    """Its node has a machine of that id, which somebody else made there."""
+    controller.machines.add(machine_spec(id=VICTIM, node="n1"))
+
+
 def _stop(controller: Controller, _orders: Orders) -> None:
     controller.machines.wish(VICTIM, Wish.STOPPED)
 
@@ -48,11 +63,19 @@ def _remove(controller: Controller, _orders: Orders) -> None:
 
 
 def _drain(controller: Controller, _orders: Orders) -> None:
-    controller.nodes.drain(str(controller.machines.get(VICTIM).node))
+    controller.nodes.drain("n2")
+
+
+def _undrain(controller: Controller, _orders: Orders) -> None:
+    controller.nodes.undrain("n2")
 
 
 def _join(controller: Controller, orders: Orders) -> None:
     controller.nodes.add(orders.spare, orders.token)
+
+
+def _join_in_vain(controller: Controller, orders: Orders) -> None:
+    controller.nodes.add(orders.spare, WRONG_TOKEN)
 
 
 def _leave(controller: Controller, orders: Orders) -> None:
@@ -60,16 +83,21 @@ def _leave(controller: Controller, orders: Orders) -> None:
 
 
 VERBS: dict[str, Callable[[Controller, Orders], None]] = {
-    "create": _create, "stop": _stop, "remove": _remove, "drain": _drain, "join": _join, "leave": _leave,
+    "create": _create, "create-from-image": _create_from_image, "refuse": _refuse, "stop": _stop, "remove": _remove,
+    "drain": _drain, "undrain": _undrain, "join": _join, "join-in-vain": _join_in_vain, "leave": _leave, "forget": _leave,
 }  # fmt: skip
 
 
 def carry_out(orders: Orders) -> None:
     """Be the controller until all has come to rest, or until the place to die at."""
-    controller = open_controller(orders.settings)
-    failpoints.arm(orders.crash_at, str(orders.visited))
-    VERBS[orders.operation](controller, orders)
-    orders.answered.touch()
+    if orders.operation == RECOVERY:
+        failpoints.arm(orders.crash_at, str(orders.visited))
+        controller = open_controller(orders.settings)
+    else:
+        controller = open_controller(orders.settings)
+        failpoints.arm(orders.crash_at, str(orders.visited))
+        VERBS[orders.operation](controller, orders)
+        orders.answered.touch()
     wait_for_rest(controller)
     controller.close()
 
