@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 HYPER = Path(__file__).parents[2] / "src/garbi/hyper"
@@ -41,7 +41,11 @@ ELSEWHERE: Mapping[str, str] = {
 
 def marked_places(type_name: str) -> set[str]:
     """The names of the places in what every driver needs, and in that driver; a part that varies is a pattern."""
-    roots = [HYPER / name for name in (*SHARED, f"drivers/{type_name}")]
+    return places_under(HYPER / name for name in (*SHARED, f"drivers/{type_name}"))
+
+
+def places_under(roots: Iterable[Path]) -> set[str]:
+    """The names of the places in these files, and in all files of these folders."""
     files = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*.py"))]
     return {place for path in files for place in _places(ast.parse(path.read_text(encoding="utf-8")))}
 

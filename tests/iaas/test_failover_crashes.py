@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
-from tests.iaas.clouds import LIMIT_S, Cloud, FakeHost, eventually, node_is
-from tests.iaas.fencing import KillMachines
+from tests.iaas.clouds import Cloud, FakeHost, eventually, is_written, machine_is
+from tests.iaas.test_failover_by_lease import TTL_S, guarded, never_twice
+from tests.iaas.watches import FallingStage
 
-from garbi.base import failpoints
-from garbi.base.failpoints import EXIT_CODE
 from garbi.hyper_api.vocabulary import State
-from garbi.iaas.main import open_controller
-from garbi.iaas.model.node import NodeState
-from garbi.iaas.settings import Settings
 
 MakeNodes = Callable[..., list[FakeHost]]
 
@@ -33,89 +26,23 @@ FALLING = (
     "failover.explained",
 )
 RETURNING = ("returning.ordered", "node.returned.recorded")
+UNPROVEN = ("failover.unproven.recorded", "node.confirm-dead.recorded")
+"""Where no fence has a proof, and an operator gives his word."""
 
+RENEWED = "node.lease.recorded"
+"""Where a node answers whose lease has ended."""
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Be the controller that sees a node fall or come back, and die at `crash_at`."""
-
-    settings: Settings
-    fence: KillMachines
-    crash_at: str
-
-
-def carry_out(watch: Watch) -> None:
-    """Watch until the place to die at."""
-    failpoints.arm(watch.crash_at)
-    controller = open_controller(watch.settings, fences=[watch.fence])
-    try:
-        eventually("the end", lambda: False)
-    finally:
-        controller.close()
-
-
-@contextlib.contextmanager
-def process(watch: Watch) -> Iterator[BaseProcess]:
-    """A controller in a process of its own, forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.iaas.test_failover_crashes"])
-    child = context.Process(target=carry_out, args=(watch,))
-    child.start()
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.join()
-
-
-class Stage:
-    """Three nodes with a machine that goes round, each time that its node dies."""
-
-    def __init__(self, cloud: Cloud, hosts: list[FakeHost]) -> None:
-        self.cloud = cloud
-        self.hosts = {host.name: host for host in hosts}
-        self.fence = KillMachines({host.name: host.data_dir for host in hosts}, cloud.controller.cluster_id)
-        cloud.settings = replace(cloud.settings, unreachable_after_s=2.0)
-        cloud.fences = [self.fence]
-        cloud.reopen()
-
-    def die_at(self, place: str) -> None:
-        """Let a controller work until it dies there."""
-        with process(Watch(self.cloud.settings, self.fence, place)) as child:
-            child.join(LIMIT_S)
-            assert child.exitcode == EXIT_CODE, place
-
-    def home(self) -> FakeHost:
-        """The host that has the machine now."""
-        return self.hosts[str(self.cloud.controller.machines.get("m").node)]
-
-    def check_moved_from(self, old: FakeHost) -> None:
-        """It runs once, elsewhere."""
-
-        def there() -> object:
-            machine = self.cloud.controller.machines.get("m")
-            return machine.state is State.RUNNING and machine.settled and machine.node != old.name
-
-        eventually("it runs elsewhere", there, lambda: self.cloud.controller.machines.get("m"))
-        assert old.running() == []
-        assert self.home().running() == ["m"]
-
-    def check_back(self, old: FakeHost) -> None:
-        """Its old node takes machines again and has nothing left of it."""
-        node_is(self.cloud, old.name, NodeState.READY)
-        eventually("the copy is gone", lambda: old.client.machines.list() == [])
-        self.cloud.sound()
+RECORDS = ("lease.record.struck", "lease.record.written")
+"""Where it is written down what nodes agreed to."""
 
 
 @pytest.fixture
-def stage(cloud: Cloud, fake_nodes: MakeNodes) -> Stage:
-    made = Stage(cloud, fake_nodes(3))
-    cloud.add(id="m", node="n1")
-    return made
+def stage(cloud: Cloud, fake_nodes: MakeNodes) -> FallingStage:
+    return FallingStage(cloud, fake_nodes(3))
 
 
 @pytest.mark.parametrize("places", [FALLING[:4], FALLING[4:]], ids=["fence", "move"])
-def test_a_failover_that_is_cut_short_comes_to_the_same_end(stage: Stage, places: tuple[str, ...]) -> None:
+def test_a_failover_that_is_cut_short_comes_to_the_same_end(stage: FallingStage, places: tuple[str, ...]) -> None:
     for place in places:
         old = stage.home()
         stage.cloud.close_controller()
@@ -126,7 +53,7 @@ def test_a_failover_that_is_cut_short_comes_to_the_same_end(stage: Stage, places
         stage.check_back(old)
 
 
-def test_a_return_that_is_cut_short_comes_to_the_same_end(stage: Stage) -> None:
+def test_a_return_that_is_cut_short_comes_to_the_same_end(stage: FallingStage) -> None:
     for place in RETURNING:
         old = stage.home()
         old.stop()
@@ -137,7 +64,59 @@ def test_a_return_that_is_cut_short_comes_to_the_same_end(stage: Stage) -> None:
         stage.check_back(old)
 
 
-def test_the_places_to_die_at_are_in_the_program() -> None:
-    source = Path(open_controller.__code__.co_filename).parent
-    text = "".join(path.read_text() for path in source.rglob("*.py"))
-    assert [place for place in (*FALLING, *RETURNING) if f'reach("{place}")' not in text] == []
+def test_an_operators_word_is_kept_by_the_next_controller_and_nothing_moves_before_it(stage: FallingStage) -> None:
+    stage.cloud.fences = []
+    old = stage.home()
+    lease = stage.cloud.controller.nodes.get(old.name).lease
+    stage.cloud.close_controller()
+    old.stop()
+    unproven, confirmed = UNPROVEN
+    stage.die_at(unproven)
+    assert stage.cloud.controller.machines.get("m").node == old.name
+    stage.cloud.close_controller()
+    stage.fence.stop(old.name, lease)  # what the operator has seen to
+    stage.die_at(confirmed, gone=old.name)
+    stage.check_moved_from(old)
+    old.start()
+    stage.check_back(old)
+
+
+def test_machines_that_are_held_are_told_to_run_by_the_controller_after_the_one_that_began_their_lease(
+    stage: FallingStage,
+) -> None:
+    home = stage.home()
+    lease = stage.cloud.controller.nodes.get(home.name).lease
+    stage.cloud.close_controller()
+    stage.fence.stop(home.name, lease)
+    assert home.running() == []
+    stage.die_at(RENEWED)
+    stage.cloud.reopen()
+    eventually("it runs again", lambda: home.running() == ["m"])
+    machine_is(stage.cloud, "m", State.RUNNING)
+    assert (stage.home(), stage.cloud.controller.nodes.get(home.name).lease) == (home, lease + 1)
+    stage.cloud.sound()
+
+
+def test_a_lease_whose_record_was_cut_short_stops_nothing_and_proves_nothing_too_early(
+    cloud: Cloud, fake_nodes: MakeNodes
+) -> None:
+    cloud.settings = replace(cloud.settings, lease_ttl_s=TTL_S, lease_margin_s=5.0)
+    stage = FallingStage(cloud, fake_nodes(3))
+    cloud.fences = []
+    with ExitStack() as watchdogs:
+        for host in cloud.hosts:
+            watchdogs.enter_context(guarded(host))
+        for place in RECORDS:
+            cloud.reopen()
+            eventually("all is written down", lambda: all(is_written(cloud, f"lease:{name}") for name in stage.hosts))
+            cloud.close_controller()
+            stage.die_at(place)
+        cloud.reopen()
+        eventually("all is written down", lambda: all(is_written(cloud, f"lease:{name}") for name in stage.hosts))
+        old = stage.home()
+        assert [machine.power_ons for machine in old.world.machines()] == [1]
+        with never_twice(cloud, "m"):
+            old.hide()
+            stage.check_moved_from(old)
+            old.open()
+            stage.check_back(old)
