@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tests.simulation.fencing import PROGRAM, PowerControl, SimSshFence, Ways
+from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Process
 from tests.simulation.network import SimTransport
 from tests.simulation.nodes import Hosts
@@ -43,6 +45,7 @@ class Cloud(Hosts):
         self.power = PowerControl(self)
         self.controller: Controller | None = None
         self.controller_process: Process | None = None
+        self.copy_process: Process | None = None
         self.on_controller: Callable[[Controller], None] = lambda _controller: None
 
     def start_controller(self) -> None:
@@ -59,14 +62,29 @@ class Cloud(Hosts):
             self.controller_process.kill()
 
     def _open_controller(self) -> None:
-        self.controller = open_controller(
-            self.controller_settings(),
-            clock=self.home.clock,
-            transports=lambda url: SimTransport(self.network, self.home.name, url),
-            fences=self.fences(),
-        )
+        self.controller = self._controller_at(self.home, self.controller_settings())
         self.on_controller(self.controller)
         self.kernel.note("the controller works")
+
+    def start_copy(self, data_dir: Path) -> None:
+        """Start another controller on a host of its own, which nobody asks anything."""
+        host = self._host("other-home", "10.0.0.101")
+        settings = replace(self.controller_settings(), data_dir=data_dir)
+        self.copy_process = host.process("controller")
+        self.copy_process.spawn("main", lambda: self._controller_at(host, settings))
+
+    def kill_copy(self) -> None:
+        """End it."""
+        if self.copy_process is not None:
+            self.copy_process.kill()
+
+    def _controller_at(self, host: SimHost, settings: ControllerSettings) -> Controller:
+        return open_controller(
+            settings,
+            clock=host.clock,
+            transports=lambda url: SimTransport(self.network, host.name, url),
+            fences=self.fences(),
+        )
 
     def controller_id(self) -> str:
         """The id of the cloud."""
@@ -126,7 +144,7 @@ class Cloud(Hosts):
 
     def close(self) -> None:
         """Forget the run and its files."""
-        for host in (self.home, *(node.host for node in self.nodes.values())):
+        for host in self.network.machines.values():
             for process in host.processes:
                 process.kill()
         shutil.rmtree(self.root, ignore_errors=True)

@@ -13,6 +13,7 @@ from tests.simulation.paces import BRISK
 from tests.simulation.planted import Fault, constant
 from tests.simulation.runs import Plan
 
+from garbi.hyper.store import leases
 from garbi.iaas.fences.protocol import Proof, Scope
 
 STORM = Plan(hours=3.0, chaos_gap_s=200.0)
@@ -76,6 +77,40 @@ def _wall_clock(_real: Any) -> Any:
     return lambda self: self.kernel.now - self.booted_at + self.wall_offset_s
 
 
+def _order_as_if(*fields: str) -> Callable[[Any], Any]:
+    """An order is taken for one of who is heard now, in what those fields say."""
+
+    def change(real: Any) -> Any:
+        def check(self: Any, connection: Any, assignment: Any, machine: Any = None) -> None:
+            row = leases.find(connection, assignment.controller)
+            known = {"term": row.term, "holder": row.holder, "lease": row.number} if row is not None else {}
+            return real(
+                self, connection, replace(assignment, **{name: known[name] for name in fields if known}), machine
+            )
+
+        return check
+
+    return change
+
+
+def _renewal_as_if(*fields: str) -> Callable[[Any], Any]:
+    """The same of a renewal."""
+
+    def change(real: Any) -> Any:
+        def refuse(known: Any, renewal: Any) -> None:
+            if known is not None:
+                renewal = replace(renewal, **{name: getattr(known, name) for name in fields})
+            real(known, renewal)
+
+        return refuse
+
+    return change
+
+
+def _any_epoch(real: Any) -> Any:
+    return lambda self, connection, assignment, machine=None: real(self, connection, assignment)
+
+
 def _forgets(real: Any) -> Any:
     """What `Leases._take_up` did once: a row that is newer than the file made the lease a new one."""
 
@@ -134,6 +169,28 @@ FAULTS = (
     Fault("removed-in-name", "a removal leaves the machine at its daemon", (
         ("garbi.hyper.drivers.fake.driver.FakeDriver.remove", constant(None)),
     )),
+    Fault("orders-of-any-term", "agents do not compare the terms of orders", (
+        ("garbi.hyper.leases.leases.Leases.check", _order_as_if("term", "holder")),
+    ), seeds=(1,), plan=Plan(script="removal-of-a-former-controller")),
+    Fault("orders-under-any-lease", "agents do not compare the numbers of leases in orders", (
+        ("garbi.hyper.leases.leases.Leases.check", _order_as_if("lease")),
+    ), seeds=(1,), plan=Plan(script="order-under-an-earlier-lease")),
+    Fault("orders-for-any-assignment", "agents do not compare the epochs of machines", (
+        ("garbi.hyper.leases.leases.Leases.check", _any_epoch),
+    ), seeds=(1,), plan=Plan(script="removal-of-an-earlier-assignment")),
+    Fault("renewals-of-any-term", "agents let a former controller renew a lease", (
+        ("garbi.hyper.leases.leases.refuse_stale", _renewal_as_if("term", "holder")),
+    ), seeds=(1,), plan=Plan(script="renewal-of-a-former-controller", ways_in=False)),
+    Fault("renewals-of-any-number", "agents let an earlier lease follow a later one", (
+        ("garbi.hyper.leases.leases.refuse_stale", _renewal_as_if("number")),
+    ), seeds=(1,), plan=Plan(script="renewal-of-an-earlier-lease")),
+    Fault("any-holder", "agents do not tell controllers of one term apart", (
+        ("garbi.hyper.leases.leases.refuse_stale", _renewal_as_if("holder")),
+        ("garbi.hyper.leases.leases.Leases.check", _order_as_if("holder")),
+    ), seeds=(1,), plan=Plan(script="two-copies-of-a-database", ways_in=False)),
+    Fault("one-lease-for-ever", "a node that was dead goes on under the lease that it had", (
+        ("garbi.iaas.store.nodes.raise_lease", constant(True)),
+    ), seeds=(1,), plan=Plan(script="node-that-comes-back", ways_in=False)),
     Fault("wall-clock", "leases are measured by the clock that people set", (
         ("tests.simulation.hosts.SimClock.since_boot", _wall_clock),
     ), plan=replace(STORM, kinds=("clock-set",))),

@@ -56,6 +56,8 @@ class Network:
     machines: dict[str, SimHost] = field(default_factory=dict)
     """Hosts by name."""
     sent: int = 0
+    keep: Callable[[Conversation], object] | None = None
+    """Is told of each conversation that begins, to have its message come again later."""
 
     def is_on(self, name: str) -> bool:
         """Whether a host has power."""
@@ -99,8 +101,8 @@ class Conversation(Numbered):
         super().__init__()
         self._network = network
         self._kernel = network.kernel
-        self._source, self._address, self._request = source, address, request
-        self._target = network.hosts[address]
+        self._source, self._address, self.request = source, address, request
+        self.target = network.hosts[address]
         self._ticket = network.kernel.ticket()
         self._reply: Reply | None = None
         self._refused = ""
@@ -109,14 +111,16 @@ class Conversation(Numbered):
         """Send the request and wait for the answer; raises ServerUnreachable."""
         network, url = self._network, f"http://{self._address}"
         network.sent += 1
-        arrives = network.passes(self._source, self._target)
+        if network.keep is not None:
+            network.keep(self)
+        arrives = network.passes(self._source, self.target)
         if arrives:
-            self._kernel.after(network.delay(self._source, self._target), self._arrive)
-        late_s = network.doubles_after(self._source, self._target)
+            self._kernel.after(network.delay(self._source, self.target), self._arrive)
+        late_s = network.doubles_after(self._source, self.target)
         if late_s is not None:
-            self._kernel.after(late_s, self._arrive_again)
-        connected = arrives and not network.host_is_frozen(self._target)
-        limit_s = self._request.timeout_s if connected else min(CONNECT_S, self._request.timeout_s)
+            self._kernel.after(late_s, self.arrive_again)
+        connected = arrives and not network.host_is_frozen(self.target)
+        limit_s = self.request.timeout_s if connected else min(CONNECT_S, self.request.timeout_s)
         self._kernel.block(limit_s)
         if self._reply is not None:
             return self._reply
@@ -130,15 +134,16 @@ class Conversation(Numbered):
             self._refuse("Connection refused")
             return
         service.process.at_death[self] = lambda: self._refuse("Connection reset by peer")
-        service.process.spawn(f"serve-{self._request.method}", lambda: self._serve(service))
+        service.process.spawn(f"serve-{self.request.method}", lambda: self._serve(service))
 
-    def _arrive_again(self) -> None:
+    def arrive_again(self) -> None:
+        """Let the message come once more; its answer goes nowhere."""
         service = self._network.service_at(self._address)
         if service is not None:
-            service.process.spawn(f"serve-again-{self._request.method}", lambda: self._serve_again(service))
+            service.process.spawn(f"serve-again-{self.request.method}", lambda: self._serve_again(service))
 
     def _serve(self, service: Service) -> None:
-        reply = service.serve(self._request)
+        reply = service.serve(self.request)
         service.process.at_death.pop(self, None)
 
         def answered() -> None:
@@ -148,12 +153,12 @@ class Conversation(Numbered):
         self._send_back(answered)
 
     def _serve_again(self, service: Service) -> None:
-        reply = service.serve(self._request)
-        words = f"{self._request.method} {self._request.target.partition('?')[0]}"
-        self._kernel.note(f"a second copy came to {self._target}: {words} -> {problem(reply)}")
+        reply = service.serve(self.request)
+        words = f"{self.request.method} {self.request.target.partition('?')[0]}"
+        self._kernel.note(f"a second copy came to {self.target}: {words} -> {problem(reply)}")
 
     def _refuse(self, words: str) -> None:
-        if not self._network.is_on(self._target):
+        if not self._network.is_on(self.target):
             return
 
         def refused() -> None:
@@ -164,8 +169,8 @@ class Conversation(Numbered):
 
     def _send_back(self, arrived: Callable[[], None]) -> None:
         network = self._network
-        if network.passes(self._target, self._source):
-            self._kernel.after(network.delay(self._target, self._source), arrived)
+        if network.passes(self.target, self._source):
+            self._kernel.after(network.delay(self.target, self._source), arrived)
 
 
 class Stream(Numbered):

@@ -21,6 +21,7 @@ from tests.simulation.databases import prepare
 from tests.simulation.nodes import PORT
 from tests.simulation.paces import BRISK, Pace, constants
 from tests.simulation.patching import patch
+from tests.simulation.scripts import SCRIPTS, Scene
 from tests.simulation.user import User
 
 from garbi.iaas.model.node import NodeSpec, NodeState
@@ -42,6 +43,9 @@ class Plan:
     preempt: float = 0.05
     ways_in: bool = True
     """Whether there are SSH and a power program; without them only leases prove that a node is dead."""
+
+    script: str = ""
+    """What happens, in place of users and of faults that a seed chooses: a name in `scripts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,10 @@ def _simulate(seed: int, plan: Plan) -> Outcome:
         checks = Checks(cloud, user, chaos, grace_s=20 * plan.pace.unreachable_s)
         with watched(checks):
             begin_cloud(cloud)
-            user.start()
-            if plan.chaos_gap_s:
-                chaos.start()
-            kernel.run(kernel.now + plan.hours * HOUR, lambda: bool(kernel.violations))
+            if plan.script:
+                play(plan, cloud, user, chaos)
+            else:
+                rage(plan, cloud, user, chaos)
             end_cloud(cloud, user, chaos, checks)
         return Outcome(
             seed=seed,
@@ -103,6 +107,29 @@ def _simulate(seed: int, plan: Plan) -> Outcome:
             recent=tuple(kernel.recent),
             cpu_s=time.process_time() - began,
         )
+
+
+def rage(plan: Plan, cloud: Cloud, user: User, chaos: Chaos) -> None:
+    """Let a user ask for things, and things break, for as long as the plan says."""
+    kernel = cloud.kernel
+    user.start()
+    if plan.chaos_gap_s:
+        chaos.start()
+    kernel.run(kernel.now + plan.hours * HOUR, lambda: bool(kernel.violations))
+
+
+def play(plan: Plan, cloud: Cloud, user: User, chaos: Chaos) -> None:
+    """Let happen what a script tells."""
+    kernel, over = cloud.kernel, list[str]()
+
+    def act() -> None:
+        SCRIPTS[plan.script](Scene(cloud, user, chaos))
+        over.append(plan.script)
+
+    cloud.nature.spawn("script", act)
+    kernel.run(kernel.now + 24 * HOUR, lambda: bool(over or kernel.violations))
+    if not over and not kernel.violations:
+        kernel.violate(f"the script {plan.script} did not end")
 
 
 def simulate_apart(seed: int, plan: Plan) -> Outcome:
@@ -211,13 +238,17 @@ def main() -> int:
     parser.add_argument("--gap", type=float, default=300.0)
     parser.add_argument("--pause", type=float, default=120.0)
     parser.add_argument("--kinds", default="")
+    parser.add_argument("--script", default="", choices=["", *SCRIPTS])
+    parser.add_argument("--leases-only", action="store_true")
     parser.add_argument("--trace", type=int, default=60)
     given = parser.parse_args()
     patch()
     failed = 0
     for seed in range(given.seed, given.seed + given.runs):
         kinds = tuple(filter(None, given.kinds.split(",")))
-        plan = Plan(given.hours, given.nodes, given.pause, given.gap, kinds)
+        plan = Plan(
+            given.hours, given.nodes, given.pause, given.gap, kinds, ways_in=not given.leases_only, script=given.script
+        )
         outcome = simulate_apart(seed, plan)
         print(outcome.words(), flush=True)
         if outcome.violations:
