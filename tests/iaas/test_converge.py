@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
 from garbi.iaas.converge import (
+    PASSING,
     Absent,
     Act,
     Await,
@@ -21,6 +22,7 @@ from garbi.iaas.converge import (
     Sight,
     Silent,
     Step,
+    is_news,
     next_step,
     nothing_sent,
 )
@@ -143,6 +145,27 @@ def test_content_that_is_there_is_not_brought_again() -> None:
     assert next_step(replace(NEW, image_sha256=DIGEST), Absent(), image_there=True) == CREATE
 
 
+NEWS: list[tuple[str, Machine, State, str, bool]] = [
+    ("what is written down already", MADE, State.RUNNING, "", False),
+    ("another state", MADE, State.STOPPED, "", True),
+    ("another reason", MADE, State.RUNNING, "it was restarted", True),
+    ("that what goes on has ended", replace(MADE, generation=2, told_generation=2), State.RUNNING, "", True),
+    ("what goes on, and is known to", replace(ORDERED, told_generation=1), State.CREATING, "", False),
+    ("a machine of which the order may have been lost", ORDERED, State.CREATING, "", True),
+    ("a machine that has yet to be told a wish", WISHED, State.RUNNING, "", True),
+    ("a machine that is to go", DOOMED, State.RUNNING, "", True),
+    ("that it waits to be told again", replace(MADE, state=State.STOPPED, reason=HELD.reason), State.STOPPED, HELD.reason,
+     True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("machine", "state", "reason", "is_new"), [case[1:] for case in NEWS], ids=[case[0] for case in NEWS]
+)
+def test_what_of_an_event_is_news(machine: Machine, state: State, reason: str, is_new: bool) -> None:
+    assert is_news(machine, state, reason) is is_new
+
+
 SIGHTS = st.builds(
     Sight,
     state=st.sampled_from(State),
@@ -199,6 +222,17 @@ def test_what_a_node_was_told_is_never_created_again(machine: Machine, seen: See
     decision = next_step(machine, seen, there)
     if isinstance(decision, Act) and decision.step in (Step.CREATE, Step.DISTRIBUTE):
         assert machine.told_generation == 0
+
+
+@given(machines(), st.sampled_from(State), st.sampled_from(["", "why", HELD.reason]))
+def test_an_event_of_a_machine_that_has_not_settled_and_come_to_rest_is_news(
+    machine: Machine, state: State, reason: str
+) -> None:
+    told = machine.told_generation == machine.generation
+    resting = machine.settled and told and (machine.state, machine.reason) == (state, reason)
+    under_way = told and machine.state is state and not machine.settled and state in PASSING
+    if not is_news(machine, state, reason):
+        assert resting or under_way or machine.refused
 
 
 @given(machines(), SIGHTS)

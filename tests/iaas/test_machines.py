@@ -57,6 +57,15 @@ def test_a_create_returns_at_once_and_is_visible(cloud: Cloud, fake_nodes: MakeN
     cloud.sound()
 
 
+def test_orders_to_a_node_do_not_wait_for_its_slow_machines(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    (host,) = fake_nodes(1, {"start_delay_s": "45"})
+    ids = sorted(f"m{number}" for number in range(3 * cloud.settings.workers))
+    for each in ids:
+        cloud.controller.machines.add(machine_spec(id=each))
+    eventually("every machine ordered", lambda: sorted(each.id for each in host.agent.machines.list()) == ids)
+    assert host.running() == []
+
+
 def test_machines_spread_over_the_nodes(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     hosts = fake_nodes(3)
     for _ in range(6):

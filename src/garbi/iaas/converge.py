@@ -91,6 +91,8 @@ HELD = "held: "
 """How a node's reason begins when a machine may not run there before it is told once more."""
 
 UP = (Wish.RUNNING, Wish.PAUSED)
+PASSING = (State.CREATING, State.STARTING, State.STOPPING, State.REMOVING)
+"""States in which a node has something to do with a machine."""
 
 
 def next_step(machine: Machine, seen: Seen, image_there: bool) -> Decision:
@@ -105,6 +107,21 @@ def next_step(machine: Machine, seen: Seen, image_there: bool) -> Decision:
     if machine.told_generation == 0:
         return _toward_created(machine, seen, image_there)
     return Await() if isinstance(seen, Silent) else _as_seen(machine, seen)
+
+
+def is_off(machine: Machine, seen: Seen) -> bool:
+    """Whether a machine is not as its node says, so that something is to be done or written down."""
+    decision = next_step(machine, seen, image_there=False)
+    if isinstance(decision, Mirror):
+        found = (decision.state, decision.reason, decision.address)
+        return found != (machine.state, machine.reason, machine.address) or decision.settled is not machine.settled
+    return not isinstance(decision, Await)
+
+
+def is_news(machine: Machine, state: State, reason: str) -> bool:
+    """Whether an event of its node says of a machine what is not written down, so that the node has to be asked."""
+    settled = state not in PASSING or machine.settled
+    return is_off(machine, Sight(state, settled, reason, machine.address, machine.epoch))
 
 
 def nothing_sent(machine: Machine) -> bool:

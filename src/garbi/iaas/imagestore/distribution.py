@@ -57,10 +57,12 @@ class Distribution:
         Raises NotFound when the content is gone here, NoSpace and what else the node refuses it for, ServerUnreachable.
         """
         name = cached_name(image.sha256)
+        if _has(client, name, image):
+            return name
         with self._turn(node.name, image.sha256):
             if not _has(client, name, image):
                 self._bring(node, client, image, name, on_progress)
-        on_progress(1.0, f"image {image.name} is on node {node.name}")
+                on_progress(1.0, f"image {image.name} is on node {node.name}")
         return name
 
     @contextmanager

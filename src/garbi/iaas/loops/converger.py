@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from garbi.base.clock import Clock
 from garbi.base.crews import Crews
@@ -29,14 +29,28 @@ from garbi.base.errors import (
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
-from garbi.iaas.converge import Absent, Act, Gone, Lost, Mirror, Seen, Sight, Silent, Step, next_step, nothing_sent
+from garbi.iaas.converge import (
+    Absent,
+    Act,
+    Gone,
+    Lost,
+    Mirror,
+    Seen,
+    Sight,
+    Silent,
+    Step,
+    is_news,
+    next_step,
+    nothing_sent,
+)
 from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.holding import Hands
 from garbi.iaas.loops.looking import check_identity, look_at, read
+from garbi.iaas.loops.news import News, Word
+from garbi.iaas.loops.orders import key_of, order_of
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.image import Image
 from garbi.iaas.model.machine import Machine
-from garbi.iaas.model.marks import marks
 from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.monitor.failover import KEPT_S, is_lost, is_stranded
 from garbi.iaas.monitor.verdict import TRUSTED
@@ -49,6 +63,10 @@ SHORTEST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
 CREATE_PATIENCE_S = 600.0
 """How long a node may put off a new machine before it counts as refused."""
+
+SPARE_S = 1
+"""How long a worker that nobody else needs waits at most for what becomes of its order; a machine that comes meanwhile waits
+no longer than that for a worker. Whole seconds."""
 
 PROGRESS_S = 0.2
 """The shortest time between two records of a transfer's progress."""
@@ -89,6 +107,7 @@ class Converger:
         self._image_of = image_of
         self._clock = clock
         self._crews = Crews(clock.monotonic, workers, self._work)
+        self._news = News()
         self._tries: dict[str, int] = {}
         self._deadlines: dict[str, float] = {}
         self._closing = threading.Event()
@@ -105,10 +124,15 @@ class Converger:
     def wake(self, machine: Machine) -> None:
         """Have a machine looked at now."""
         if machine.node is not None:
+            self._news.want(machine.id)
             self._crews.add(machine.node, machine.id)
 
-    def wake_id(self, node: str, machine_id: str) -> None:
-        """Have the machine with that id looked at now, by the crew of that node."""
+    def heed(self, node: str, machine_id: str, word: Word | None) -> None:
+        """Have a machine looked at of which its node has something to tell: unless that is this `word`, and known already."""
+        if word is None:
+            self._news.want(machine_id)
+        else:
+            self._news.hear(machine_id, word)
         self._crews.add(node, machine_id)
 
     def dismiss(self, node: str) -> None:
@@ -137,13 +161,14 @@ class Converger:
         except Exception:  # a worker has to survive what it cannot foresee
             if not self._closing.is_set():
                 log.exception("step failed", extra={"machine": machine_id, "node": node_name})
-                self._crews.add_later(node_name, machine_id, self._pause_before_retry(machine_id))
+                self._look_later(node_name, machine_id)
         finally:
             self.hands.release(machine_id)
 
     def _converge(self, node_name: str, machine_id: str) -> None:
+        word = self._news.take(machine_id)
         known: _Tell | None = None
-        image_name = ""
+        image_name, untouched = "", 0
         while not self._closing.is_set():
             before, node = self._records.find_with_node(machine_id)
             if before is None:
@@ -152,11 +177,14 @@ class Converger:
             if before.node != node_name:  # it was moved, and is in the hands of another crew
                 self.wake(before)
                 return
+            if word is not None and not is_news(before, word.state, word.reason):
+                return
+            word = None
             told = known.told if known is not None else 0
             machine = replace(before, told_generation=max(before.told_generation, told))
             step: Step | None = None
             try:
-                seen = known.seen if known is not None else self._look(machine, node)
+                seen = known.seen if known is not None else self._look(machine, node, untouched)
                 decision = next_step(machine, seen, bool(image_name))
                 if not isinstance(decision, Act):
                     if self._finish(before, machine, decision):
@@ -166,8 +194,10 @@ class Converger:
                 assert node is not None  # noqa: S101 - of a machine without one, nothing is ever seen
                 step = decision.step
                 if step is Step.DISTRIBUTE:
+                    untouched = machine.epoch if nothing_sent(machine) else untouched
                     image_name = self._distribute(machine, node, decision)
                 else:
+                    untouched = 0
                     known = self._act(before, machine, node, decision, seen, image_name)
             except Superseded:
                 raise
@@ -175,13 +205,16 @@ class Converger:
                 self._fall_short(before, machine, step, error)
                 return
 
-    def _look(self, machine: Machine, node: Node | None) -> Seen:
-        """Of a machine for which no order has left, nothing can be there yet, so nobody is asked."""
+    def _look(self, machine: Machine, node: Node | None, untouched: int) -> Seen:
+        """Of a machine for which no order has left, nothing can be there yet, so nobody is asked.
+
+        `untouched` is the epoch of which its worker knows that without the row, since the machine has been in its hands.
+        """
         if node is not None and node.state is NodeState.UNAVAILABLE and is_lost(machine):
             return Lost()
         if node is None or node.state not in TRUSTED:
             return Silent()
-        if nothing_sent(machine):
+        if nothing_sent(machine) or machine.epoch == untouched:
             return Absent()
         with speaking_to(node.name):
             client = self._clients.of(node)
@@ -232,28 +265,9 @@ class Converger:
         return saved
 
     def _create(self, machine: Machine, node: Node, image_name: str) -> _Tell:
-        stopped = machine.wish is Wish.STOPPED
-        order: dict[str, Any] = {
-            "image": image_name or machine.image,
-            "type": machine.type,
-            "id": machine.id,
-            "name": machine.name,
-            "mem": machine.mem,
-            "cpus": machine.cpus,
-            "ports": [
-                {"node_port": port.node_port, "machine_port": port.machine_port, "protocol": port.protocol.value}
-                for port in machine.ports
-            ],
-            "labels": {**machine.labels, **marks(self._controller_id, machine.epoch)},
-            "full_copy": machine.full_copy,
-            "state": "stopped" if stopped else "running",
-            "restart": machine.restart.value,
-            "on_node_failure": machine.on_node_failure.value,
-        }
+        order = order_of(machine, image_name, self._controller_id)
         assignment = self._clients.assignment(node, machine.epoch, machine.generation)
-        document = self._clients.of(node).machines.add(
-            order, wait_s=0, idempotency_key=_key(machine), assignment=assignment
-        )
+        document = self._clients.of(node).machines.add(order, self._spare_s(node), key_of(machine), assignment)
         # A machine cannot be made paused: it is made running, and told the rest.
         told = machine.generation if machine.wish is not Wish.PAUSED else max(machine.generation - 1, 1)
         return _Tell(read(document, self._controller_id), told)
@@ -262,7 +276,7 @@ class Converger:
         client = self._clients.of(node)
         assignment = self._clients.assignment(node, machine.epoch, machine.generation)
         try:
-            document = client.machines.wish(machine.id, machine.wish.value, wait_s=0, assignment=assignment)
+            document = client.machines.wish(machine.id, machine.wish.value, self._spare_s(node), assignment)
             seen: Seen = read(document, self._controller_id)
         except (AlreadyInState, NotFound):
             seen = look_at(machine.id, client, self._controller_id)
@@ -275,12 +289,16 @@ class Converger:
         assignment = self._clients.assignment(node, epoch)
         try:
             document = self._clients.of(node).machines.remove(
-                machine.id, wait_s=0, assignment=assignment, keep_s=0 if wished else KEPT_S
+                machine.id, self._spare_s(node), assignment, keep_s=0 if wished else KEPT_S
             )
         except NotFound:
             document = None
         told = machine.generation if wished else machine.told_generation
         return _Tell(Absent() if document is None else read(document, self._controller_id), told)
+
+    def _spare_s(self, node: Node) -> float:
+        """For how long an order waits for what becomes of it: not at all while other machines of the node wait for a worker."""
+        return 0 if self._crews.waiting().get(node.name) else SPARE_S
 
     # What becomes of a step
 
@@ -356,7 +374,11 @@ class Converger:
 
     def _later(self, machine: Machine) -> None:
         if machine.node is not None:
-            self._crews.add_later(machine.node, machine.id, self._pause_before_retry(machine.id))
+            self._look_later(machine.node, machine.id)
+
+    def _look_later(self, node_name: str, machine_id: str) -> None:
+        self._news.want(machine_id)
+        self._crews.add_later(node_name, machine_id, self._pause_before_retry(machine_id))
 
     def _pause_before_retry(self, machine_id: str) -> float:
         tries = self._tries.get(machine_id, 0)
@@ -367,8 +389,3 @@ class Converger:
         with suppress(KeyError):
             del self._tries[machine_id]
         self._deadlines.pop(machine_id, None)
-
-
-def _key(machine: Machine) -> str:
-    """What is the same for each repetition of an order, and for no other: an id may be that of a later machine, too."""
-    return f"{machine.id}.{machine.epoch}.{machine.created_at:%Y%m%dT%H%M%S.%f}"

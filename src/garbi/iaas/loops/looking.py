@@ -28,17 +28,20 @@ def check_identity(node: Node, client: HyperClient) -> None:
 
 def read(document: Document, controller_id: str) -> Sight:
     """A node's document of a machine as a value; words that are not known here are `unknown`."""
-    word = str(document.get("state"))
-    state = State(word) if word in list(State) else State.UNKNOWN
     return Sight(
-        # That nothing was begun yet is true of the node's own work, no more of the machine.
-        state=State.CREATING if state is State.PENDING else state,
+        state=read_state(document.get("state")),
         settled=document.get("settled") is True,
         reason=str(document.get("reason") or ""),
         address=document.get("address") if isinstance(document.get("address"), str) else None,
         epoch=epoch_of(_labels(document), controller_id),
         going=document.get("wish") == "removed",
     )
+
+
+def read_state(word: object) -> State:
+    """A node's word for the state of a machine. That nothing was begun yet is true of its own work, no more of the machine."""
+    state = State(str(word)) if word in list(State) else State.UNKNOWN
+    return State.CREATING if state is State.PENDING else state
 
 
 def _labels(document: Document) -> dict[str, str]:

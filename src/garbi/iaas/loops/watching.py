@@ -20,15 +20,15 @@ from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError, StaleOrder
 from garbi.base.failpoints import reach
 from garbi.hyper_api.vocabulary import State
-from garbi.iaas.converge import Absent, Await, Mirror, Seen, Sight, next_step
+from garbi.iaas.converge import Absent, Sight, is_off
 from garbi.iaas.fences.lease import Answer, LeaseBook, Unrecorded
 from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.converger import Converger
-from garbi.iaas.loops.looking import read
+from garbi.iaas.loops.looking import read, read_state
+from garbi.iaas.loops.news import Word
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.returning import Returning
 from garbi.iaas.model.event import Subject
-from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Load, Node, NodeState
 from garbi.iaas.monitor.facts import Facts, read_facts
 from garbi.iaas.monitor.verdict import SILENT, TRUSTED, WATCHED, Reach, judge, state_after
@@ -56,6 +56,10 @@ PROBE_S = 10.0
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 """Between two attempts to hear a node's events."""
+
+
+TELLING = ("created", "state")
+"""The kinds of a node's events that say which state a machine has come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +325,7 @@ class NodeWatch:
 
     def _compare(self, seen: dict[str, Sight], *, every: bool) -> None:
         for machine in self._parts.records.of_node(self.name):
-            if every or _is_off(machine, seen.get(machine.id, Absent())):
+            if every or is_off(machine, seen.get(machine.id, Absent())):
                 self._parts.converger.wake(machine)
 
     # The stream of events
@@ -360,20 +364,14 @@ class NodeWatch:
         return after
 
     def _heed(self, event: Document) -> None:
-        machine_id = str(event["machine_id"])
-        if event.get("state") == State.FAILED:  # its host may have started it again before anybody looks
-            self._parts.records.failed(self.name, machine_id, str(event.get("reason") or ""))
-        self._parts.converger.wake_id(self.name, machine_id)
+        machine_id, state = str(event["machine_id"]), read_state(event.get("state"))
+        word = Word(state, str(event.get("reason") or ""))
+        failed = state is State.FAILED
+        if failed:  # its host may have started it again before anybody looks
+            self._parts.records.failed(self.name, machine_id, word.reason)
+        tells_all = event.get("kind") in TELLING and not failed
+        self._parts.converger.heed(self.name, machine_id, word if tells_all else None)
 
     def _find(self) -> Node | None:
         with self._parts.database.read() as connection:
             return nodes.find(connection, self.name)
-
-
-def _is_off(machine: Machine, seen: Seen) -> bool:
-    """Whether a machine is not as its node says, so that its worker should look."""
-    decision = next_step(machine, seen, image_there=False)
-    if isinstance(decision, Mirror):
-        found = (decision.state, decision.reason, decision.address)
-        return found != (machine.state, machine.reason, machine.address) or decision.settled is not machine.settled
-    return not isinstance(decision, Await)
