@@ -87,6 +87,14 @@ def test_an_engine_with_live_restore_is_praised(open_engine: tuple[Space, Path])
     assert checks["docker-live-restore"]["status"] == "ok"
 
 
+def test_what_is_said_of_live_restore_is_what_the_engine_of_this_host_says() -> None:
+    words = ["docker", "info", "--format", "{{.LiveRestoreEnabled}}"]
+    enabled = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip() == "true"
+    found = next(check for check in run_checks(DoctorSettings(timeout_s=60)) if check.name == "docker-live-restore")
+    assert found.status is (CheckStatus.OK if enabled else CheckStatus.WARN)
+    assert enabled or "/etc/docker/daemon.json" in found.mend
+
+
 def test_who_is_not_root_is_told_what_to_join() -> None:
     script = f"import os; os.setgid(65534); os.setgroups([]); os.setuid(65534)\n{RUN}"
     words = [sys.executable, "-c", script, f"/nonexistent/{secrets.token_hex(4)}"]
