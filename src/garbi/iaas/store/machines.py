@@ -40,6 +40,13 @@ GONE_QUIET = (
 )
 """States that say what a node does: true only as long as it is heard of."""
 
+WITH_PORTS = (
+    select(machines, ports.c.node_port, ports.c.machine_port, ports.c.protocol)
+    .select_from(machines.outerjoin(ports, ports.c.machine_id == machines.c.id))
+    .order_by(machines.c.seq, ports.c.node_port)
+)
+"""Every machine, once for each of its ports."""
+
 
 def insert(transaction: Transaction, machine: Machine) -> None:
     """Write a new machine with its ports; its reservation was made before (`nodes.reserve`).
@@ -231,11 +238,12 @@ def ports_of_node(connection: Connection, name: str) -> dict[tuple[Protocol, int
 
 def _read(connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None) -> list[Machine]:
     """Machines with their ports, in one query however many they are."""
-    wanted = select(machines).where(*conditions).order_by(machines.c.seq)
-    chosen = (wanted if limit is None else wanted.limit(limit)).subquery("chosen")
-    joined = chosen.outerjoin(ports, ports.c.machine_id == chosen.c.id)
-    statement = select(chosen, ports.c.node_port, ports.c.machine_port, ports.c.protocol).select_from(joined)
-    rows: Sequence[Row[Any]] = connection.execute(statement.order_by(chosen.c.seq, ports.c.node_port)).all()
+    if limit is None:
+        statement = WITH_PORTS.where(*conditions)
+    else:
+        chosen = select(machines.c.seq).where(*conditions).order_by(machines.c.seq).limit(limit)
+        statement = WITH_PORTS.where(machines.c.seq.in_(chosen))
+    rows: Sequence[Row[Any]] = connection.execute(statement).all()
     return from_rows(rows)
 
 
