@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 import sys
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import garbi
 from benchmarks import controllers, failover, footprint, repair
 from benchmarks.bed import Bed
 from benchmarks.cloud import Cloud
@@ -51,6 +53,7 @@ def main(names: Sequence[str]) -> int:
     if unknown:
         print(f"no group is called {unknown[0]!r}; there are: {', '.join(GROUPS)}", file=sys.stderr)
         return 2
+    compileall.compile_dir(Path(garbi.__file__).parent, quiet=1)  # as an installed Garbi is
     rows = [row for name, measure in GROUPS.items() if not names or name in names for row in measure()]
     print(f"{_machine()}\n\n{table(rows)}")
     return 0 if all(row.met for row in rows) else 1

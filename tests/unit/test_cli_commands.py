@@ -142,6 +142,18 @@ def test_a_client_command_imports_nothing_that_is_for_servers() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_garbage_is_collected_while_a_command_runs_but_not_what_it_imports() -> None:
+    code = (
+        "import gc, sys; from garbi.terminal.process import run_process\n"
+        "seen = []\n"
+        "def load(): seen.append(gc.isenabled()); return run\n"
+        "def run(arguments): seen.append(gc.isenabled()); return len(arguments)\n"
+        "print(run_process(load), seen)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "a", "b"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2 [False, True]"
+
+
 def test_the_command_line_and_the_client_agree_with_the_model() -> None:
     assert client.DEFAULT_URL == DEFAULT_URL
     assert set(STATES) == set(State)

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,6 +228,10 @@ def server(serve: Callable[[socket.socket], None]) -> Iterator[tuple[HttpTranspo
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
         lines: list[socket.socket] = []
 
+        def work(line: socket.socket) -> None:
+            with suppress(OSError):  # the client may hang up
+                serve(line)
+
         def accept() -> None:
             while True:
                 try:
@@ -236,7 +240,7 @@ def server(serve: Callable[[socket.socket], None]) -> Iterator[tuple[HttpTranspo
                     return
                 stack.enter_context(line)
                 lines.append(line)
-                threading.Thread(target=serve, args=(line,), daemon=True).start()
+                threading.Thread(target=work, args=(line,), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         transport = HttpTransport(f"http://127.0.0.1:{listener.getsockname()[1]}")
