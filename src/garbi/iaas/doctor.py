@@ -17,6 +17,7 @@ from garbi.base.programs import find_program
 from garbi.base.token import TOKEN_FILE
 from garbi.iaas.fences.power import PowerFence, find_flaw
 from garbi.iaas.model.node import Node
+from garbi.iaas.monitor.rivals import MEND, RIVAL
 from garbi.iaas.provisioning.target import Share
 from garbi.iaas.settings import Settings
 from garbi.storage.engine import is_sqlite, path_of
@@ -158,6 +159,15 @@ def check_leadership(settings: Settings) -> Finding | None:
     return ok(f"{who} leads; {held.count(False)} more wait for their turn")
 
 
+def check_obedience(settings: Settings) -> Finding | None:
+    """No node obeys another controller than the one of this database."""
+    known = _nodes(settings)
+    elsewhere = [node.name for node in known if node.reason.startswith(RIVAL)]
+    if elsewhere:
+        return fail(f"nodes obey another controller, and nothing is ordered there: {', '.join(elsewhere)}", MEND)
+    return ok("no node was found to obey another controller") if known else None
+
+
 def check_token(settings: Settings) -> Finding:
     """Only the owner reads the token that commands the cloud."""
     path = settings.data_dir / TOKEN_FILE
@@ -255,6 +265,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "rights": check_rights,
     "database": check_database,
     "leadership": check_leadership,
+    "obedience": check_obedience,
     "token": check_token,
     "image-share": check_share,
     "power": check_power,

@@ -31,6 +31,7 @@ from garbi.iaas.fences.protocol import Fence, Fences
 from garbi.iaas.fences.ssh import SshFence
 from garbi.iaas.imagestore import Distribution, ImageStore
 from garbi.iaas.leadership import Leadership, Mandate, Office
+from garbi.iaas.leadership.restore import Restore
 from garbi.iaas.loops.auditing import regular
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.failover import Failover, FailoverParts
@@ -71,13 +72,15 @@ class Surroundings:
     """What a controller meets outside of itself; a simulation brings its own.
 
     `transports` carry requests to nodes, by their URLs. `fences` are the proofs that a host is dead, in the order in which they
-    are tried, before the end of its lease. `holder` tells this controller from those before and after it.
+    are tried, before the end of its lease. `holder` tells this controller from those before and after it. `restored`: the
+    database is a backup, and the operator says that nodes may know better.
     """
 
     clock: Clock
     transports: Callable[[str], Transport] | None
     fences: Sequence[Fence] | None
     holder: str
+    restored: bool = False
 
 
 def open_controller(
@@ -87,13 +90,14 @@ def open_controller(
     transports: Callable[[str], Transport] | None = None,
     fences: Sequence[Fence] | None = None,
     holder: str | None = None,
+    after_restore: bool = False,
 ) -> Controller:
     """Open the data directory and the database, take up what was begun, and begin to work.
 
-    Raises DataDirLocked when another controller has it, NoSpace, DatabaseUnavailable, or FinalError when the directory cannot
-    be used.
+    `after_restore`: learn first from the nodes what the database, a backup, does not know; see `leadership.restore`. Raises
+    DataDirLocked when another controller has it, NoSpace, DatabaseUnavailable, or FinalError when the directory cannot be used.
     """
-    around = Surroundings(clock or SystemClock(), transports, fences, holder or random.token_hex(16))
+    around = Surroundings(clock or SystemClock(), transports, fences, holder or random.token_hex(16), after_restore)
     _make_data_dir(settings.data_dir)
     with ExitStack() as locks:
         _lock(settings, locks)
@@ -135,7 +139,7 @@ def _build(settings: Settings, around: Surroundings, locks: ExitStack) -> Parts:
         feed = open_feed(database)
         clients = _clients(settings, around, database)
         feed.subscribe(lambda event: _forget_stranger(clients, event))
-        leadership = _open_leadership(settings, around, database, cluster_id)
+        leadership = _open_leadership(settings, around, database, cluster_id, clients)
         table = ImageTable(database.under(leadership.check), clock)
         limits = ContentLimits(settings.max_image_bytes, settings.max_virtual_bytes)
         store = ImageStore(settings.image_directory, table, limits, clock)
@@ -189,10 +193,14 @@ def _forget_stranger(clients: NodeClients, event: Event) -> None:
         clients.forget(event.id)
 
 
-def _open_leadership(settings: Settings, around: Surroundings, database: Database, cluster_id: str) -> Leadership:
+def _open_leadership(
+    settings: Settings, around: Surroundings, database: Database, cluster_id: str, clients: NodeClients
+) -> Leadership:
     url = settings.database_url
     lock = None if is_sqlite(url) else SessionLock(url, LEADERS, around.clock)
-    return Leadership(database, Office(cluster_id, around.holder), around.clock, lock)
+    restore = Restore(database, clients, cluster_id, around.clock, 2 * settings.check_period_s + 1)
+    first = restore.catch_up if around.restored else None
+    return Leadership(database, Office(cluster_id, around.holder), around.clock, lock, first)
 
 
 def _open_notices(
@@ -259,7 +267,7 @@ class _Maker:
         wake, heard_since = converger.wake, watchers.heard_since
         strategy = Strategy(settings.strategy)
         replanning = Replanning(ReplanningParts(database, records, clock, strategy, wake, heard_since))
-        fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally)
+        fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally, book.rival)
         grace_s = settings.unreachable_after_s
         failover = Failover(FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s), stirred)
         return Loops(clients, converger, watchers, runner, (failover, *self.others))
@@ -299,14 +307,19 @@ def _image_of(table: ImageTable, machine: Machine) -> Image:
 
 
 def serve(
-    host: str | None = None, port: int | None = None, data_dir: Path | None = None, database: str | None = None
+    host: str | None = None,
+    port: int | None = None,
+    data_dir: Path | None = None,
+    database: str | None = None,
+    *,
+    after_restore: bool = False,
 ) -> None:
-    """Serve one controller over REST until SIGTERM or SIGINT; machines keep running."""
+    """Serve one controller over REST until SIGTERM or SIGINT; machines keep running. See `open_controller`."""
     from garbi.iaas.rest.server import run
 
     settings = Settings.from_environment(host=host, port=port, data_dir=data_dir, database=database)
     logs.configure()
-    controller = open_controller(settings)
+    controller = open_controller(settings, after_restore=after_restore)
     try:
         run(controller, settings.host, settings.port)
     finally:

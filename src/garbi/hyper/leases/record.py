@@ -92,8 +92,9 @@ def refuse_stale(known: Lease | None, renewal: Renewal) -> None:
     if known is None:
         return
     if renewal.term < known.term or (renewal.term == known.term and renewal.holder != known.holder):
+        who = "another process" if renewal.term == known.term else "a later one"
         raise StaleOrder(
-            f"controller {renewal.controller} speaks here for term {known.term} by another holder", stale="controller"
+            f"controller {renewal.controller} is heard here in term {known.term}, {who}", stale="controller"
         )
     if renewal.number < known.number:
         raise StaleOrder(f"lease {renewal.number} was followed by lease {known.number}", stale="lease")

@@ -35,7 +35,14 @@ from garbi.terminal.identity import is_loopback
 @click.option(
     "--allow-remote", is_flag=True, help="Listen on an address that others reach; who listens there can read the token."
 )
-def serve(host: str, port: int, data_dir: Path | None, database: str | None, allow_remote: bool) -> None:
+@click.option(
+    "--after-restore",
+    is_flag=True,
+    help="Once, when the database was restored from a backup: learn first from the nodes what it does not know.",
+)
+def serve(
+    host: str, port: int, data_dir: Path | None, database: str | None, allow_remote: bool, after_restore: bool
+) -> None:
     """Run the controller until Ctrl-C; machines keep running."""
     if not is_loopback(host) and not allow_remote:
         raise FinalError(
@@ -44,4 +51,4 @@ def serve(host: str, port: int, data_dir: Path | None, database: str | None, all
         )
     from garbi.iaas.main import serve as serve_controller
 
-    serve_controller(host, port, data_dir, database)
+    serve_controller(host, port, data_dir, database, after_restore=after_restore)

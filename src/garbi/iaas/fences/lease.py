@@ -7,6 +7,7 @@ controller that takes over knows of a silent node what the one before it knew.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from garbi.base.clock import Clock
-from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable
+from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable, StaleOrder
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Node
 from garbi.iaas.monitor.lease import SURE, Fresh, Ledger, answered, asked, doubt, may_arm, quorum, renewed
-from garbi.iaas.store import meta
-from garbi.iaas.store.database import Database
+from garbi.iaas.monitor.rivals import RIVAL, rival_reason
+from garbi.iaas.store import events, meta, nodes
+from garbi.iaas.store.database import Database, Transaction
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Pause between two looks at whether a lease has ended."""
@@ -99,12 +104,13 @@ class LeaseBook:
         self._lock = threading.Lock()
         self._accounts: dict[str, _Account] = {}
         self._fresh: dict[str, Fresh] = {}
+        self._rivals: dict[str, str] = {}
 
     def check(self, node: Node, client: HyperClient, addresses: Collection[str]) -> Answer:
         """Ask a node how it is, and renew its lease; `addresses` are those of all nodes that are watched, this one included.
 
         One node is checked by one thread at a time. Raises what the request meets; StaleOrder when the node obeys a later
-        controller, or knows of a later lease; Unrecorded.
+        controller, which its reason says then, or knows of a later lease; Unrecorded.
         """
         account = self._account(node)
         if account.recorded and account.number == 0:
@@ -112,10 +118,13 @@ class LeaseBook:
         peers = frozenset(addresses) - {node.address}
         try:
             answer = self._renew(node, account, client, peers)
-        except GarbiError:
+        except GarbiError as error:
             account.silent = True  # it is asked for nothing new until it answers
+            if isinstance(error, StaleOrder) and error.extra.get("stale") == "controller":
+                self._note_rival(node, error)
             raise
         account.silent = False
+        self._forget_rival(node)
         return answer
 
     def forget(self, name: str) -> None:
@@ -140,6 +149,16 @@ class LeaseBook:
             found = quorum(account.ledger.peers, self._fresh, now, ttl_s / 2)
             return doubt(account.ledger, found, self._began, ttl_s, margin_s)
 
+    def rival(self) -> str | None:
+        """Why nothing may be proven now: most nodes obey another controller, so that what is known here is obsolete.
+
+        One node alone could say so for others to be lost.
+        """
+        with self._lock:
+            rivals = sorted(self._rivals.items())
+            obeying = sum(account.number > 0 and not account.silent for account in self._accounts.values())
+        return f"node {rivals[0][0]}: {rivals[0][1]}" if len(rivals) > obeying else None
+
     @property
     def longest_s(self) -> float:
         """How long a lease and what follows may take at most."""
@@ -153,6 +172,30 @@ class LeaseBook:
         return self._clock.since_boot() - heard_at
 
     # Helpers in the order in which they are called
+
+    def _note_rival(self, node: Node, error: StaleOrder) -> None:
+        """Say so of the node; raises Superseded where the other one leads by this database, too, which is nothing to tell."""
+        error.detail = rival_reason(error.detail, self._lessor.term)
+        error.args = (error.detail,)
+        with _own(), self._database.write() as transaction:
+            self._rewrite(transaction, node, error.detail)
+        with self._lock:
+            news = node.name not in self._rivals
+            self._rivals[node.name] = error.detail
+        if news:
+            log.error("node obeys another controller", extra={"node": node.name, "detail": error.detail})
+
+    def _forget_rival(self, node: Node) -> None:
+        with self._lock:
+            self._rivals.pop(node.name, None)
+        if node.reason.startswith(RIVAL):
+            with _own(), self._database.write() as transaction:
+                self._rewrite(transaction, node, "")
+
+    def _rewrite(self, transaction: Transaction, node: Node, reason: str) -> None:
+        if node.reason != reason and nodes.note_reason(transaction, node.name, reason):
+            kind, words = events.Kind.LEASE, reason or "it obeys this controller again"
+            events.append(transaction, Subject.NODE, node.name, kind, self._clock.now(), state=node.state, reason=words)
 
     def _account(self, node: Node) -> _Account:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -65,17 +65,23 @@ class Fence(Protocol):
 
 
 class Fences:
-    """The fences of a controller, tried in their order."""
+    """The fences of a controller, tried in their order. None is while `barred` says why."""
 
-    def __init__(self, fences: Sequence[Fence], tally: Tally | None = None) -> None:
+    def __init__(
+        self, fences: Sequence[Fence], tally: Tally | None = None, barred: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._fences = tuple(fences)
         self._tally = tally or Tally()
+        self._barred = barred
 
     def __iter__(self) -> Iterator[Fence]:
         return iter(self._fences)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof | tuple[Attempt, ...]:
         """The first proof, or what each fence said instead. Never raises: a fence that breaks has proven nothing."""
+        why_not = self._barred()
+        if why_not is not None:
+            return (Attempt("no fence is tried", why_not, tried=False),)
         attempts: list[Attempt] = []
         for fence in self._fences:
             if cancelled.is_set():

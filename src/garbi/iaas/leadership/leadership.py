@@ -16,7 +16,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from garbi.base.clock import Clock
-from garbi.base.errors import GarbiError, NotLeading, TemporaryError
+from garbi.base.errors import FinalError, GarbiError, NotLeading, TemporaryError
 from garbi.base.failpoints import reach
 from garbi.iaas.leadership.mandate import Mandate, Office, Superseded
 from garbi.iaas.store import meta
@@ -50,8 +50,17 @@ class LeaderLock(Protocol):
 class Leadership:
     """Whether this controller leads. `lock` is None where nobody else can: then it leads from `start` to `stop`."""
 
-    def __init__(self, database: Database, office: Office, clock: Clock, lock: LeaderLock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        office: Office,
+        clock: Clock,
+        lock: LeaderLock | None = None,
+        first: Callable[[], None] | None = None,
+    ) -> None:
+        """`first` is done once, with the lock and before the first term begins; whoever brings it does not follow another."""
         self.holder = office.holder
+        self._first = first
         self._database = database
         self._office = office
         self._clock = clock
@@ -104,6 +113,8 @@ class Leadership:
         try:
             if self._lock.try_take():
                 self._gain()
+            elif self._first is not None:
+                raise FinalError(f"another controller leads, {self.present()[1]}: stop it first")
         except TemporaryError as error:
             log.warning("leadership was not gained", extra={"detail": error.detail})
         self._thread.start()
@@ -122,6 +133,9 @@ class Leadership:
 
     def _gain(self) -> None:
         reach("leadership.lock.taken")
+        first, self._first = self._first, None
+        if first is not None:
+            first()
         with self._database.write() as transaction:
             term = _term(transaction.connection) + 1
             meta.put(transaction, meta.TERM, str(term))

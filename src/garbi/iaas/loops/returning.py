@@ -106,7 +106,9 @@ class Returning:
         if row is not None:
             newer = row.node is not None and row.node != self._name and row.epoch > sight.epoch
             return Stray(machine_id, sight.epoch, row.node) if newer else None
-        removed = machines.removal_of(connection, machine_id) is not None
+        removal = machines.removal_of(connection, machine_id)
+        # One of a later assignment was not removed then: it is younger than this database, which is a backup.
+        removed = removal is not None and sight.epoch <= removal.seq
         return Stray(machine_id, sight.epoch, None) if removed else None
 
     def _remove(self, node: Node, stray: Stray) -> bool:
