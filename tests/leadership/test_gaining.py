@@ -10,8 +10,11 @@ from tests.iaas.clouds import FakeHost, machine_spec
 from tests.leadership.pairs import Controllers, join, leads, settled
 from tests.leadership.processes import ControllerProcess
 
+from garbi.base.errors import FinalError
 from garbi.base.failpoints import EXIT_CODE
 from garbi.hyper_api.vocabulary import State
+from garbi.iaas.main import open_controller
+from garbi.iaas.settings import Settings
 
 PLACES = (
     "leadership.lock.taken", "leadership.term.written", "leadership.term.recorded", "controller.open.swept",
@@ -55,6 +58,31 @@ def test_a_place_of_the_list_exists(place: Path, url: str) -> None:
             assert dying.wait() == EXIT_CODE, dying.words()
         finally:
             dying.end()
+
+
+def test_who_would_learn_from_nodes_after_a_restore_is_not_let_in_beside_a_leader(
+    controllers: Controllers, make_host: Callable[[], FakeHost], place: Path, url: str
+) -> None:
+    leader, host = controllers.open(), make_host()
+    join(leader, host)
+    second = Settings(data_dir=place / "second", database=url)
+    with pytest.raises(FinalError, match=r"another controller leads, .*: stop it first"):
+        open_controller(second, after_restore=True)
+    term = leader.leadership.term
+    leader.close()
+    host.hide()
+    with pytest.raises(FinalError, match="no node answers"):
+        open_controller(second, after_restore=True)
+    host.open()
+    restored = open_controller(second, after_restore=True)
+    try:
+        leads(restored)
+        assert restored.leadership.term == term + 1
+        restored.machines.add(machine_spec(id="web"))
+        assert settled(restored, "web").state is State.RUNNING
+        assert [node.reason for node in restored.nodes.list()] == [""]
+    finally:
+        restored.close()
 
 
 @pytest.mark.parametrize("given", ["same directory", "same database"])

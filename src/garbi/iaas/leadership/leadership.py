@@ -127,7 +127,10 @@ class Leadership:
             mandate.end()
         if self._lock is not None:
             self._lock.interrupt()
-            self._thread.join(patience_s)
+            if self._thread.is_alive():
+                self._thread.join(patience_s)
+            else:  # it was never started, because what was to be done first could not be
+                self._lock.drop()
 
     # Helpers in the order in which they are called
 
