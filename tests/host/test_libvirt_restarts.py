@@ -56,6 +56,10 @@ def test_the_same_driver_works_after_a_restart_of_its_daemon_and_machines_keep_r
     assert daemon.qemu_pid(cloud.domain_name("web")) == pid
     assert cloud.driver.guest_network() == cloud.network
     reports.clear()
+    # This waits until the daemon speaks with QEMU again: of what ends before that, it tells nobody.
+    cloud.driver.pause("web")
+    reports.wait_until(lambda: "web" in reports.seen)
+    reports.clear()
     cloud.driver.kill("web")
     reports.wait_until(lambda: "web" in reports.seen)
     cloud.driver.remove("web")
