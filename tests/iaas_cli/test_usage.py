@@ -134,8 +134,8 @@ def test_what_needs_no_server_succeeds(arguments: list[str], capsys: pytest.Capt
 def test_a_client_command_imports_nothing_that_is_for_servers() -> None:
     watched = (
         "pydantic", "fastapi", "starlette", "uvicorn", "httpx", "sqlalchemy", "alembic", "docker", "libvirt", "rich",
-        "prompt_toolkit", "ansible", "ansible_runner", "tarfile", "urllib3", "requests", "asyncio", "logging", "hashlib",
-        "importlib.metadata", "garbi.iaas.store", "garbi.iaas.controller",
+        "prompt_toolkit", "ansible", "ansible_runner", "tarfile", "requests", "asyncio",
+        "garbi.iaas.store", "garbi.iaas.controller",
     )  # fmt: skip
     code = (
         "import sys; from garbi.iaas.cli.app import run; run(['--url', 'http://127.0.0.1:1', 'vm', 'ls']);"

@@ -313,5 +313,5 @@ def test_an_answer_comes_as_it_arrives_and_ends_when_the_client_is_closed() -> N
         transport.close()
         with pytest.raises(ServerUnreachable):
             next(answer.chunks)
-        with pytest.raises(ServerUnreachable, match="closed"):
+        with pytest.raises(ServerUnreachable):
             transport.send(Request("GET", "/"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import stat
 from pathlib import Path
 
@@ -34,8 +35,6 @@ class Secret(str):
 
 def new_secret() -> Secret:
     """A token that nobody has: 256 random bits behind a prefix."""
-    import secrets  # brings OpenSSL's digests along, of which a command that shows a token has no use
-
     return Secret(PREFIX + secrets.token_urlsafe(RANDOM_BYTES))
 
 

@@ -9,7 +9,6 @@ from garbi.base import logs
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import Conflict, FinalError, NoSpace
 from garbi.base.failpoints import reach
-from garbi.base.heap import share_one_heap
 from garbi.base.tally import Tally
 from garbi.base.token import open_secret
 from garbi.content.uploads import ContentLimits
@@ -184,7 +183,6 @@ def serve(host: str | None = None, port: int | None = None, data_dir: Path | Non
 
     settings = Settings.from_environment(host=host, port=port, data_dir=data_dir)
     logs.configure()
-    share_one_heap()
     _refuse_exposed_daemons()
     agent = open_agent(settings)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,8 +123,6 @@ def _build_to(recipe: str, directory: Path) -> None:
 
 def _upload(client: HyperClient, name: str, file: Path, kind: str) -> None:
     """Send a file, unless the name is taken: the refusal is cheaper before than after."""
-    import hashlib
-
     try:
         with working(f"reading {file.name}"), file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -171,8 +172,6 @@ class Reading:
         self._file = file
         self._size = size
         self._title = title
-        import hashlib
-
         self._hash = hashlib.sha256()
         self._hashed = 0
 
