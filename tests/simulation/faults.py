@@ -178,6 +178,9 @@ FAULTS = (
     Fault("orders-for-any-assignment", "agents do not compare the epochs of machines", (
         ("garbi.hyper.leases.leases.Leases.check", _any_epoch),
     ), seeds=(1,), plan=Plan(script="removal-of-an-earlier-assignment")),
+    Fault("moved-while-being-told", "a machine is moved while the order to make it may still be on its way", (
+        ("garbi.iaas.workflows.drain._is_being_told", constant(False)),
+    ), seeds=(1,), plan=Plan(script="order-that-comes-after-a-move")),
     Fault("renewals-of-any-term", "agents let a former controller renew a lease", (
         ("garbi.hyper.leases.leases.refuse_stale", _renewal_as_if("term", "holder")),
     ), seeds=(1,), plan=Plan(script="renewal-of-a-former-controller", ways_in=False)),

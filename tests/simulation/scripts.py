@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.chaos import Chaos
 from tests.simulation.cloud import Cloud
-from tests.simulation.network import Conversation
+from tests.simulation.network import CONNECT_S, Conversation
 from tests.simulation.nodes import Node
 from tests.simulation.threads import Event
 from tests.simulation.user import Owned, User
@@ -26,6 +26,7 @@ CALM_S = 300.0
 """After this long all that was asked has been done, and nothing excuses a machine that ends."""
 
 LIMIT_S = 1800.0
+MOMENT_S = 0.01
 
 
 @dataclass
@@ -39,13 +40,18 @@ class Scene:
 
     def machine(self, node: str) -> str:
         """A machine that runs on a node, and may be created again elsewhere."""
+        made = self.asked_for(node)
+        self.until(lambda: self.row(made).state is State.RUNNING)
+        return made
+
+    def asked_for(self, node: str) -> str:
+        """The same, which was promised only."""
         spec = MachineSpec(
             image="any", type="fake", mem=128, node=node, restart=RestartPolicy.NO,
             on_node_failure=NodeFailurePolicy.RECREATE,
         )  # fmt: skip
         made = self.cloud.ask(lambda controller: controller.machines.add(spec, "script"))
         self.user.machines[made.id] = Owned(made.id, spec, asked_at=self.cloud.kernel.now)
-        self.until(lambda: self.row(made.id).state is State.RUNNING)
         return made.id
 
     def wish(self, machine_id: str, wish: Wish) -> None:
@@ -98,12 +104,6 @@ class Scene:
         self.cloud.kernel.sleep(1.0)
         self.cloud.start_controller()
         self.until(lambda: self.cloud.controller is not None)
-
-    def end_lease(self, name: str) -> None:
-        """Run `hyper fence` on a host, as a controller does that dies before it writes down what follows."""
-        node, number = self.cloud.nodes[name], self.lease(name)
-        self.cloud.run_fence(node, self.cloud.controller_id(), number, 60.0, Event())
-        self.until(lambda: self.lease(name) > number)
 
     def cut(self, name: str) -> None:
         """Cut a host off from the controller, both ways."""
@@ -158,13 +158,30 @@ def removal_of_an_earlier_assignment(scene: Scene) -> None:
     scene.expect(machine, "n2")
 
 
+def order_that_comes_after_a_move(scene: Scene) -> None:
+    """The order to make a machine is lost on its way to a node that is drained; it comes when the machine is elsewhere."""
+    way = (scene.cloud.home.name, "n1")
+    scene.keep("POST", "n1", "/hyper/machines")
+    scene.cloud.network.cut.add(way)
+    machine, asked_at = scene.asked_for("n1"), scene.cloud.kernel.now
+    scene.cloud.ask(lambda controller: controller.nodes.drain("n1"))
+    scene.cloud.kernel.sleep(asked_at + CONNECT_S - MOMENT_S - scene.cloud.kernel.now)
+    scene.cloud.network.cut.discard(
+        way
+    )  # just before the order is given up, and the machine is in the hands of the drain
+    scene.until(lambda: scene.row(machine).node != "n1" and scene.row(machine).settled)
+    scene.come_late(0)
+    scene.cloud.ask(lambda controller: controller.nodes.undrain("n1"))
+    scene.expect(machine, "n2", "n3", "n4")
+
+
 def order_under_an_earlier_lease(scene: Scene) -> None:
     """A lease ends, under the next one its machine is told to run again; then the order of its first start comes once more."""
     machine = scene.machine("n1")
     scene.wish(machine, Wish.STOPPED)
     scene.keep("PUT", "n1", machine)
     scene.wish(machine, Wish.RUNNING)
-    scene.end_lease("n1")
+    end_lease(scene, "n1")
     scene.until(lambda: bool(scene.cloud.worlds.places_of(machine)))
     scene.cloud.kernel.sleep(CALM_S)
     scene.come_late(0)
@@ -175,7 +192,7 @@ def renewal_of_an_earlier_lease(scene: Scene) -> None:
     """A lease ends and the next begins; then a renewal of the first one comes once more."""
     machine = scene.machine("n1")
     scene.keep("PUT", "n1", "/hyper/leases/")
-    scene.end_lease("n1")
+    end_lease(scene, "n1")
     scene.until(lambda: bool(scene.cloud.worlds.places_of(machine)))
     scene.cloud.kernel.sleep(CALM_S)
     scene.come_late(0)
@@ -223,6 +240,13 @@ def two_copies_of_a_database(scene: Scene) -> None:
     cloud.kill_copy()
 
 
+def end_lease(scene: Scene, name: str) -> None:
+    """Run `hyper fence` on a host, as a controller does that dies before it writes down what follows."""
+    node, number = scene.cloud.nodes[name], scene.lease(name)
+    scene.cloud.run_fence(node, scene.cloud.controller_id(), number, 60.0, Event())
+    scene.until(lambda: scene.lease(name) > number)
+
+
 def armed(scene: Scene) -> None:
     """Wait until the lease of each node ends by itself, and its present controller counts on it."""
 
@@ -240,6 +264,7 @@ SCRIPTS: Mapping[str, Callable[[Scene], None]] = {
     for each in (
         removal_of_a_former_controller,
         removal_of_an_earlier_assignment,
+        order_that_comes_after_a_move,
         order_under_an_earlier_lease,
         renewal_of_an_earlier_lease,
         renewal_of_a_former_controller,

@@ -94,7 +94,8 @@ class Drain:
         for number, machine in enumerate(there):
             report(number / len(there) / 2, f"machine {machine.id} ({number + 1} of {len(there)})")
             self._check_wanted(name, cancelled)
-            self._deal_with(machine.id, name, account, cancelled)
+            while not self._deal_with(machine.id, name, account, cancelled):
+                self._wait_told(machine.id, name, cancelled)
         for number, machine_id in enumerate(account.stopped):
             report(0.5 + number / len(account.stopped) / 4, f"waiting until machine {machine_id} has stopped")
             self._wait_stopped(machine_id, name, cancelled)
@@ -107,10 +108,13 @@ class Drain:
         if cancelled.is_set() or not self._hosts.node(name).draining:
             raise Conflict(f"node {name} is drained no more")
 
-    def _deal_with(self, machine_id: str, name: str, account: _Account, cancelled: threading.Event) -> None:
+    def _deal_with(self, machine_id: str, name: str, account: _Account, cancelled: threading.Event) -> bool:
+        """False when it cannot be dealt with yet."""
         with self._held(machine_id, name) as machine:
             if machine is None or machine.wish is Wish.REMOVED:
-                return
+                return True
+            if _is_being_told(machine):
+                return False
             if _may_move(machine) and self._fits_elsewhere(machine) and self._move(machine, name, cancelled):
                 account.moved.append(machine_id)
             elif _is_on(machine):
@@ -118,6 +122,21 @@ class Drain:
                 account.stopped.append(machine_id)
             else:
                 account.left.append(machine_id)
+            return True
+
+    def _wait_told(self, machine_id: str, name: str, cancelled: threading.Event) -> None:
+        """An order to make a machine that comes late finds that it was carried out already, and has no effect."""
+        deadline = self._hosts.clock.monotonic() + PATIENCE_S
+        with self._hosts.feed.signal_of(machine_id) as changed:
+            while True:
+                changed.clear()
+                machine = self._find(machine_id)
+                if machine is None or machine.node != name or not _is_being_told(machine):
+                    return
+                self._check_wanted(name, cancelled)
+                if self._hosts.clock.monotonic() >= deadline:
+                    raise Busy(f"machine {machine_id} is being made, and nothing is known of it: {machine.reason}")
+                changed.wait(LOOK_S)
 
     @contextmanager
     def _held(self, machine_id: str, name: str) -> Iterator[Machine | None]:
@@ -206,6 +225,11 @@ class Drain:
                 if machine is None or machine.settled:
                     return
                 changed.wait(LOOK_S)
+
+
+def _is_being_told(machine: Machine) -> bool:
+    """Whether an order to make it may be on its way, of which its node has said nothing: it must not come after a move."""
+    return machine.told_generation == 0 and not nothing_sent(machine)
 
 
 def _may_move(machine: Machine) -> bool:
