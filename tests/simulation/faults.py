@@ -19,7 +19,6 @@ from garbi.iaas.fences.protocol import Proof, Scope
 STORM = Plan(hours=3.0, chaos_gap_s=200.0)
 LEASES = Plan(hours=3.0, chaos_gap_s=700.0, ways_in=False, kinds=("power-cut", "cut-both", "cut-one-way", "freeze"))
 ONE_WAY = Plan(hours=3.0, chaos_gap_s=800.0, ways_in=False, kinds=("cut-one-way",))
-ORDERS = Plan(hours=1.0, user_pause_s=8.0, chaos_gap_s=40.0, kinds=("bad-network",))
 RESTARTS = Plan(hours=3.0, chaos_gap_s=60.0, kinds=("agent-killed", "controller-killed"))
 REBOOTS = Plan(hours=3.0, chaos_gap_s=250.0, kinds=("power-cut",))
 PORTS = Plan(hours=0.4, user_pause_s=10.0, chaos_gap_s=0.0)
@@ -133,7 +132,7 @@ FAULTS = (
     Fault("moved-on-a-timer", "silence counts as proof", (("garbi.iaas.fences.protocol.Fences.prove", _proof_at_once),)),
     Fault("late-orders", "agents do not compare the numbers of orders", (
         ("garbi.hyper.agent.machines._check_latest", constant(None)),
-    ), plan=ORDERS),
+    ), seeds=(1,), plan=Plan(script="order-that-was-followed-by-a-later-one")),
     Fault("reserved-nothing", "nothing is reserved for a machine", (("garbi.iaas.store.nodes.reserve", constant(True)),)),
     Fault("nothing-given-back", "the undo of a reservation is skipped", (("garbi.iaas.store.nodes.release", constant(None)),)),
     Fault("key-ignored", "an Idempotency-Key is looked up in vain", (

@@ -166,13 +166,25 @@ def order_that_comes_after_a_move(scene: Scene) -> None:
     machine, asked_at = scene.asked_for("n1"), scene.cloud.kernel.now
     scene.cloud.ask(lambda controller: controller.nodes.drain("n1"))
     scene.cloud.kernel.sleep(asked_at + CONNECT_S - MOMENT_S - scene.cloud.kernel.now)
-    scene.cloud.network.cut.discard(
-        way
-    )  # just before the order is given up, and the machine is in the hands of the drain
+    # Just before the order is given up, and the drain has the machine in its hands.
+    scene.cloud.network.cut.discard(way)
     scene.until(lambda: scene.row(machine).node != "n1" and scene.row(machine).settled)
     scene.come_late(0)
     scene.cloud.ask(lambda controller: controller.nodes.undrain("n1"))
     scene.expect(machine, "n2", "n3", "n4")
+
+
+def order_that_was_followed_by_a_later_one(scene: Scene) -> None:
+    """A machine is told to run, then to stop; then the first of the two orders comes once more."""
+    machine = scene.machine("n1")
+    scene.wish(machine, Wish.STOPPED)
+    scene.keep("PUT", "n1", machine)
+    scene.wish(machine, Wish.RUNNING)
+    scene.wish(machine, Wish.STOPPED)
+    scene.cloud.kernel.sleep(CALM_S)
+    scene.come_late(0)
+    if scene.row(machine).state is not State.STOPPED or scene.cloud.worlds.places_of(machine):
+        scene.cloud.kernel.violate(f"I11 machine {machine} was told to stop, and is {scene.row(machine).state}")
 
 
 def order_under_an_earlier_lease(scene: Scene) -> None:
@@ -265,6 +277,7 @@ SCRIPTS: Mapping[str, Callable[[Scene], None]] = {
         removal_of_a_former_controller,
         removal_of_an_earlier_assignment,
         order_that_comes_after_a_move,
+        order_that_was_followed_by_a_later_one,
         order_under_an_earlier_lease,
         renewal_of_an_earlier_lease,
         renewal_of_a_former_controller,
