@@ -96,14 +96,16 @@ class Scene:
     def at_rest(self, prefix: str = "lasting") -> None:
         """Wait until every node is ready, and every machine of that prefix is as it is wished."""
         self.wait(lambda: all(node["state"] == "ready" for node in self.nodes().values()), self.told)
-        self.wait(
-            lambda: all(
-                machine["settled"] and machine["state"] == "running"
-                for name, machine in self.machines().items()
-                if name.startswith(prefix)
-            ),
-            self.told,
-        )
+        self.wait(lambda: self._all_run(prefix), self.told)
+
+    def _all_run(self, prefix: str) -> bool:
+        lasting = {name: machine for name, machine in self.machines().items() if name.startswith(prefix)}
+        for name, machine in lasting.items():
+            # What an engine that is just being started could not start is failed until somebody acts.
+            if machine["settled"] and machine["state"] == "failed" and machine["reason"].startswith("Docker Engine: "):
+                print(f"{name} is started anew: {machine['reason']}", flush=True)
+                self.client().machines.wish(name, "running")
+        return all(machine["settled"] and machine["state"] == "running" for machine in lasting.values())
 
     def told(self) -> str:
         """Nodes and machines in short."""
