@@ -1,6 +1,6 @@
 # One command for each thing. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages setup check test soak demo demo-stop dev bench format docs lock clean
+.PHONY: help packages test-packages setup check test land soak demo demo-stop dev bench format docs lock clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -26,6 +26,9 @@ check: .venv/.filled test-packages ## format, lint, types, import contracts, bud
 
 test: setup test-packages ## the tests; some of them: make test ARGS="tests/unit -k ports"
 	@scripts/test $(ARGS)
+
+land: ## run .ci/run on a clone of main, and note the commit when it is green
+	@scripts/land $(ARGS)
 
 soak: .venv/.filled ## simulate clouds that break, an hour long; ARGS="--minutes 600 --seed 5000"
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation.check --minutes 60 $(ARGS)
