@@ -124,7 +124,7 @@ def test_a_port_that_a_process_of_the_node_has_is_refused_and_the_process_named(
         machine = cloud.add(id="web", node="n1", ports=[(port, 80)])
         assert (machine.state, machine.refused) == (State.FAILED, True)
         assert "node n1" in machine.reason
-        refusal = cloud.controller.machines.withdraw("web")
+        refusal = cloud.controller.machines.withdraw(machine)
     assert isinstance(refusal, PortTaken)
     assert refusal.extra["node"] == "n1"
     assert "pid" in str(refusal.extra["holder"])
@@ -142,7 +142,7 @@ def test_a_refused_request_may_be_sent_again_with_the_same_key(cloud: Cloud, fak
     with socket.create_server(("127.0.0.1", port)):
         first = cloud.controller.machines.add(spec, "key")
         assert cloud.settled(first.id).refused
-        assert isinstance(cloud.controller.machines.withdraw(first.id), PortTaken)
+        assert isinstance(cloud.controller.machines.withdraw(first), PortTaken)
     second = cloud.controller.machines.add(spec, "key")
     assert cloud.settled(second.id).state is State.RUNNING
     cloud.sound()
@@ -195,7 +195,7 @@ def test_a_name_that_somebody_else_has_on_the_node_is_refused_and_theirs_is_left
     host.client.machines.add({"image": "any", "type": "fake", "id": "web", "mem": 16})
     machine = cloud.add(id="web")
     assert (machine.state, machine.refused) == (State.FAILED, True)
-    assert isinstance(cloud.controller.machines.withdraw("web"), AlreadyExists)
+    assert isinstance(cloud.controller.machines.withdraw(machine), AlreadyExists)
     assert host.running() == ["web"]
     cloud.sound()
 

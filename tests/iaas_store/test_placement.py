@@ -21,7 +21,7 @@ from garbi.hyper_api.vocabulary import ImageState, ImageType, NodeFailurePolicy,
 from garbi.iaas.model.machine import MachineSpec, Strategy
 from garbi.iaas.model.node import Amounts, NodeState
 from garbi.iaas.model.operation import OperationKind
-from garbi.iaas.store import nodes, operations
+from garbi.iaas.store import machines, nodes, operations
 
 SOME = Amounts(1000, 10, 100)
 WEB = PublishedPort(80, 8080)
@@ -177,13 +177,17 @@ def test_a_key_makes_one_machine(cloud: Cloud) -> None:
         cloud.placement.accept(spec, "key")
 
 
-def test_the_key_of_a_machine_that_its_node_refused_may_be_used_again(cloud: Cloud) -> None:
+def test_the_key_of_a_machine_that_is_withdrawn_may_be_used_again_and_of_one_that_is_removed_not(cloud: Cloud) -> None:
     cloud.add_node()
     spec = MachineSpec("any", type="fake")
     refused = replace(cloud.placement.accept(spec, "key"), refused=True)
-    assert cloud.remove_machine(refused)
+    with cloud.write() as transaction:
+        machines.withdraw(transaction, refused, refused.created_at)
     again = cloud.placement.accept(spec, "key")
     assert cloud.all_machines() == [again]
+    assert cloud.remove_machine(replace(again, refused=True))
+    with pytest.raises(NotFound, match="was removed"):
+        cloud.placement.accept(spec, "key")
 
 
 def test_strategies_and_anti_affinity_decide_among_nodes(cloud: Cloud) -> None:

@@ -73,7 +73,7 @@ def list_machines(request: Request, response: Response, agent: AgentOf) -> list[
     status_code=201,
     dependencies=no_query,
     responses=documented(
-        MalformedRequest, UnknownFilter, AlreadyExists, PortTaken, CapacityExceeded, Conflict, StaleOrder,
+        MalformedRequest, UnknownFilter, NotFound, AlreadyExists, PortTaken, CapacityExceeded, Conflict, StaleOrder,
         UnsupportedMedia, InvalidField, UnknownImage, UnknownType, DriverUnavailable, NoSpace,
     ),
 )  # fmt: skip
@@ -85,10 +85,13 @@ def add_machine(
     key: IdempotencyKey,
     ordered: Ordered,
 ) -> schemas.Machine:
-    """Make a machine and, unless `state` says `stopped`, start it; wait until it runs, fails, or patience ends."""
+    """Make a machine and, unless `state` says `stopped`, start it; wait until it runs, fails, or patience ends.
+
+    A request that comes again with its `Idempotency-Key` is answered with the machine as it is by then, and changes nothing.
+    """
     machine = server.agent.machines.add(read_spec(body), key, ordered)
     response.headers["Location"] = f"/hyper/machines/{machine.id}"
-    return describe(server.settled(machine, patience, response) or machine)
+    return describe(_present(server.settled(machine, patience, response), machine.id))
 
 
 @router.get("/hyper/machines/{id}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))

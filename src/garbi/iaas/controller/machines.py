@@ -26,7 +26,7 @@ from garbi.base.problem import from_problem
 from garbi.base.tally import Tally
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
-from garbi.iaas.controller.placement import Placement
+from garbi.iaas.controller.placement import Accepted, Placement
 from garbi.iaas.loops.work import Work
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node
@@ -34,8 +34,8 @@ from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.monitor.verdict import TRUSTED
 from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.scheduler import Explanation
-from garbi.iaas.store import events, nodes, operations
 from garbi.iaas.store import machines as table
+from garbi.iaas.store import nodes, operations
 from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.workflows.feed import EventFeed
 
@@ -76,14 +76,19 @@ class Machines:
         With `idempotency_key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
         UnknownType, AlreadyExists, PortTaken, NothingFits, NoSpace; nothing is kept of what was refused.
         """
+        return self.answer(spec, idempotency_key).machine
+
+    def answer(self, spec: MachineSpec, idempotency_key: str | None = None) -> Accepted:
+        """What `add` does, for who has to know whether it was this request that made the machine."""
         try:
-            machine = self._placement.accept(spec, idempotency_key)
+            accepted = self._placement.answer(spec, idempotency_key)
         except NothingFits as error:
             self._count_refusal(error)
             raise
-        reach("machine.add.recorded")
-        self._work.wake(machine)
-        return machine
+        if not accepted.again:
+            reach("machine.add.recorded")
+            self._work.wake(accepted.machine)
+        return accepted
 
     def explain(self, spec: MachineSpec) -> Explanation:
         """Where a machine would be put, and each node's verdict; nothing is placed."""
@@ -115,14 +120,17 @@ class Machines:
         self._work.wake(machine)
         return machine
 
-    def withdraw(self, machine_id: str) -> GarbiError | None:
-        """Forget a machine that its node refused; return the refusal, for the one who waited. None when there was none."""
+    def withdraw(self, asked: Machine) -> GarbiError | None:
+        """Forget a machine that its node refused, as it was asked for; return the refusal, for the one who asked and waited.
+
+        None, and nothing is changed, when there was no refusal, or when anybody has done anything with the machine since.
+        """
         with self._database.write() as transaction:
-            machine = table.find(transaction.connection, machine_id)
-            if machine is None or not machine.refused or not machine.settled:
+            machine = table.find(transaction.connection, asked.id)
+            if machine is None or not machine.refused or not machine.settled or not _is_still(machine, asked):
                 return None
             operation = operations.find(transaction.connection, machine.operation or "")
-            table.delete(transaction, machine, events.CONTROLLER, machine.reason, self._clock.now())
+            table.withdraw(transaction, machine, self._clock.now())
         if operation is None or operation.error is None:
             return DriverFailed(machine.reason, node=machine.node)
         document = dict(operation.error)
@@ -225,6 +233,12 @@ class Machines:
         if node.state not in TRUSTED:
             raise NodeUnreachable(f"node {node.name} is {node.state}: {node.reason}", node=node.name)
         return machine, self._clients.of(node)
+
+
+def _is_still(machine: Machine, asked: Machine) -> bool:
+    """Whether it is the machine that was asked for, on the same node, and nothing else was wished of it since."""
+    before, now = ((one.created_at, one.epoch, one.generation) for one in (asked, machine))
+    return before == now
 
 
 def _check_wish(machine: Machine, wish: Wish, node: Node | None) -> None:

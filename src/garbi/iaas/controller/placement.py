@@ -54,6 +54,14 @@ class _World:
         return _World([node for node in self.nodes if node.name not in names], self.running)
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A machine that was asked for. `again`: an earlier request with the same key made it, and this one changed nothing."""
+
+    machine: Machine
+    again: bool = False
+
+
 class Placement:
     """The decisions of the scheduler, made and written down in one transaction."""
 
@@ -63,10 +71,14 @@ class Placement:
         self._clock = clock or SystemClock()
 
     def accept(self, spec: MachineSpec, key: str | None = None) -> Machine:
+        """The machine of `answer`."""
+        return self.answer(spec, key).machine
+
+    def answer(self, spec: MachineSpec, key: str | None = None) -> Accepted:
         """Write down a new machine with its node, reservation, ports and operation, or nothing of it.
 
-        With an idempotency `key`, a second call returns the machine of the first. Raises InvalidField, UnknownImage,
-        AlreadyExists, PortTaken, NothingFits; Conflict when the key was used for something else; NoSpace; Busy.
+        With an idempotency `key`, a second call returns the machine of the first, as it is by then. Raises InvalidField,
+        UnknownImage, AlreadyExists, PortTaken, NothingFits; Conflict when the key was used for something else; NoSpace; Busy.
         """
         check_spec(spec)
         fingerprint = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
@@ -74,7 +86,7 @@ class Placement:
             with self._database.read() as connection:
                 earlier = self._earlier(connection, key, fingerprint)
             if earlier is not None:
-                return earlier
+                return Accepted(earlier, again=True)
         self._database.require_room()
         machine_id = spec.id or secrets.token_hex(16)
         return self._tried(lambda transaction: self._accept(transaction, spec, machine_id, key, fingerprint))
@@ -118,11 +130,11 @@ class Placement:
 
     def _accept(
         self, transaction: Transaction, spec: MachineSpec, machine_id: str, key: str | None, fingerprint: str
-    ) -> Machine:
+    ) -> Accepted:
         connection = transaction.connection
         same = self._earlier(connection, key, fingerprint) if key is not None else None
         if same is not None:  # the same request came twice at once, and the other one was first
-            return same
+            return Accepted(same, again=True)
         if machines.find(connection, machine_id) is not None:
             raise AlreadyExists(f"a machine with the id {machine_id} is here already", field="id")
         world = _World.read(connection)
@@ -141,7 +153,7 @@ class Placement:
         if key is not None:
             idempotency.remember(transaction, key, fingerprint, machine)
         reach("placement.accept.written")
-        return machine
+        return Accepted(machine)
 
     def _ask(self, spec: MachineSpec, choice: Choice) -> Ask:
         return Ask(

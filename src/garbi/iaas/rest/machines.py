@@ -70,7 +70,7 @@ def list_machines(request: Request, controller: ControllerOf) -> Response:
     responses={
         202: {"description": "It is accepted and being made", "model": schemas.Machine},
         **documented(
-            MalformedRequest, UnknownFilter, AlreadyExists, PortTaken, CapacityExceeded, NothingFits, Conflict,
+            MalformedRequest, UnknownFilter, NotFound, AlreadyExists, PortTaken, CapacityExceeded, NothingFits, Conflict,
             UnsupportedMedia, InvalidField, UnknownImage, UnknownType, DriverFailed, DriverUnavailable, NoSpace, Busy,
         ),
     },
@@ -78,13 +78,14 @@ def list_machines(request: Request, controller: ControllerOf) -> Response:
 def add_machine(body: requests.MachineRequest, server: Server, patience: Waiting, key: IdempotencyKey) -> Response:
     """Make a machine where it fits and, unless `state` says `stopped`, start it; wait until it runs, fails, or patience ends.
 
-    What its node refuses while the request waits is answered with that refusal, and nothing is kept.
+    What its node refuses while the request waits is answered with that refusal, and nothing is kept. A request that comes again
+    with its `Idempotency-Key` is answered with the machine as it is by then, and changes nothing.
     """
-    machine = server.controller.machines.add(read_spec(body), idempotency_key=key)
-    headers = Response()
-    settled = server.settled(machine, patience, headers) or machine
-    if settled.refused and settled.settled:
-        refusal = server.controller.machines.withdraw(machine.id)
+    accepted = server.controller.machines.answer(read_spec(body), idempotency_key=key)
+    machine, headers = accepted.machine, Response()
+    settled = _present(server.settled(machine, patience, headers), machine.id, server)
+    if settled.refused and settled.settled and not accepted.again:
+        refusal = server.controller.machines.withdraw(machine)
         if refusal is not None:
             raise refusal
     return _answer(settled, headers, 201 if settled.settled else 202, {"Location": f"/iaas/machines/{machine.id}"})

@@ -190,20 +190,23 @@ def move(
 def delete(transaction: Transaction, machine: Machine, actor: str, reason: str, now: datetime) -> bool:
     """Delete a machine with its ports, and give its reservation back, once; its removal stays in the history.
 
-    The key that made one that its node refused may make one again. False, and nothing is changed, when it is gone or has another
-    assignment now.
+    The key that made it makes no other. False, and nothing is changed, when it is gone or has another assignment now.
     """
     same = (machines.c.id == machine.id) & (machines.c.created_at == to_wire(machine.created_at))
     gone = transaction.connection.execute(delete_from(machines).where(same, machines.c.epoch == machine.epoch))
     if gone.rowcount != 1:
         return False
     reach("store.machine.deleted")
-    if machine.refused:
-        idempotency.forget(transaction, machine)
     if machine.node is not None:
         nodes.release(transaction, machine.node, machine.amounts)
     _tell(transaction, machine, events.Kind.REMOVED, now, actor, words=reason)
     return True
+
+
+def withdraw(transaction: Transaction, machine: Machine, now: datetime) -> None:
+    """Delete a machine that its node refused while its user waited: the key of that request may make one again."""
+    if delete(transaction, machine, events.CONTROLLER, machine.reason, now):
+        idempotency.forget(transaction, machine)
 
 
 def mark_node_unknown(transaction: Transaction, name: str, reason: str, now: datetime) -> list[str]:
