@@ -36,6 +36,7 @@ GarbiError
     ├── ShareUnavailable     503    the image is not to be had from the image share of the host
     ├── Busy                 503    the host is working on what excludes this
     ├── DatabaseUnavailable  503    the database server does not answer or ended the connection
+    │   └── DatabaseDamaged  503    ... the file of the database is damaged; a copy of it has to be put back
     ├── FenceFailed          503    a fence could not prove that the machines of a node have stopped
     └── ServerUnreachable    503    no answer from the service (raised by clients)
         └── NodeUnreachable  503    ... the controller answers, but the node behind it does not
@@ -223,6 +224,12 @@ class Busy(TemporaryError):
 
 class DatabaseUnavailable(TemporaryError):
     code, status, title = "database-unavailable", 503, "Database unavailable"
+
+
+class DatabaseDamaged(DatabaseUnavailable):
+    """The file of the database is not what was written. Nothing mends that by itself; a copy has to be put back."""
+
+    code, title = "database-damaged", "Database damaged"
 
 
 class FenceFailed(TemporaryError):

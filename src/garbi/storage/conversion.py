@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from garbi.base.errors import Busy, DatabaseUnavailable, GarbiError, NoSpace
+from garbi.base.errors import Busy, DatabaseDamaged, DatabaseUnavailable, GarbiError, NoSpace
 
 SQLITE_FULL = re.compile("full|disk I/O error")
+
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+"""Codes of SQLite (the lowest byte of an extended one): a page is not what was written, or the file is no database at all."""
 
 FULL = {"53100"}
 UNDONE = {"40001", "40P01"}
@@ -28,7 +31,7 @@ class Undone(Busy):
 
 @contextmanager
 def converted_errors() -> Iterator[None]:
-    """Raise NoSpace, Busy, Undone or DatabaseUnavailable for what the database says of itself."""
+    """Raise NoSpace, Busy, Undone, DatabaseDamaged or DatabaseUnavailable for what the database says of itself."""
     try:
         yield
     except PoolTimeout as error:
@@ -44,6 +47,8 @@ def _converted(error: DBAPIError) -> GarbiError | None:
     """The error for what the database says of itself; None for what it says of a statement."""
     state = getattr(error.orig, "sqlstate", None)
     words = first_line(error)
+    if is_damage(error.orig):
+        return DatabaseDamaged(f"the database is damaged: {words}; stop the service, and put back a copy of it")
     if state in FULL or (isinstance(error.orig, sqlite3.OperationalError) and SQLITE_FULL.search(words)):
         return NoSpace(f"the database cannot be written: {words}; free some space on the disk of the data directory")
     if state in UNDONE:
@@ -53,6 +58,12 @@ def _converted(error: DBAPIError) -> GarbiError | None:
     if state in GONE or str(state).startswith("08") or error.connection_invalidated or _is_unconnected(error):
         return DatabaseUnavailable(f"the database does not answer: {words}")
     return None
+
+
+def is_damage(error: object) -> bool:
+    """Whether SQLite says that the file itself is damaged."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in DAMAGED
 
 
 def first_line(error: DBAPIError) -> str:

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, RootTransaction
 
+from garbi.base.errors import DatabaseDamaged
 from garbi.storage.ballast import Ballast
 from garbi.storage.conversion import converted_errors
 from garbi.storage.engine import BUSY_TIMEOUT_S, is_sqlite, make_engine, path_of, url_of
@@ -51,6 +52,7 @@ class Database(Generic[E]):
         self._engine = make_engine(self.url, BUSY_TIMEOUT_S)
         self._listeners: list[Callable[[list[E]], None]] = []
         self._heralds: list[Herald[E]] = []
+        self._damages: list[str] = []  # one list for all that `under` makes
         self._condition: Callable[[Transaction[E]], None] = lambda _transaction: None
 
     def under(self, condition: Callable[[Transaction[E]], None]) -> Self:
@@ -67,23 +69,34 @@ class Database(Generic[E]):
         """Call `listener` with the events of every write, after its commit, in the writing thread."""
         self._listeners.append(listener)
 
+    @property
+    def damage(self) -> str | None:
+        """What was found damaged of the file since it was opened; None: nothing."""
+        return self._damages[0] if self._damages else None
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view of the database."""
-        with converted_errors(), self._engine.connect() as connection:
+        with self._noted_damage(), converted_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Transaction[E]]:
         """A write transaction: all of it or nothing.
 
-        Raises NoSpace when the disk is full, Busy when another holds the lock (Undone when the same again may succeed at once),
-        DatabaseUnavailable when the server does not answer: only then it may have been written all the same.
+        Raises NoSpace when the disk is full, DatabaseDamaged when the file is, Busy when another holds the lock (Undone when the
+        same again may succeed at once), DatabaseUnavailable when the server does not answer: only then it may have been written
+        all the same.
         """
         self.balance()
         announced = False
         try:
-            with converted_errors(), self._engine.connect() as connection, _begun(connection):
+            with (
+                self._noted_damage(),
+                converted_errors(),
+                self._engine.connect() as connection,
+                _begun(connection),
+            ):
                 transaction: Transaction[E] = Transaction(connection)
                 self._condition(transaction)
                 yield transaction
@@ -97,6 +110,14 @@ class Database(Generic[E]):
         if transaction.events:
             for listener in self._listeners:
                 listener(transaction.events)
+
+    @contextmanager
+    def _noted_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseDamaged as error:
+            self._damages[:] = [error.detail]
+            raise
 
     def balance(self) -> None:
         """Keep space on the disk for later writes, or give them what was kept; see `Ballast`."""

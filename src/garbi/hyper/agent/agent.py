@@ -120,8 +120,8 @@ class Agent:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def healthy(self) -> bool:
-        """Whether the agent works: it is open and its database answers."""
-        if self._closed.is_set():
+        """Whether the agent works: it is open, and its database answers and was not found damaged."""
+        if self._closed.is_set() or self._parts.database.damage is not None:
             return False
         self.events.last_seq()
         return True

@@ -79,8 +79,8 @@ class Controller:
         return confirmed(self._parts.audit.run, CONFIRM_S)
 
     def healthy(self) -> bool:
-        """Whether the controller works: it is open and its database answers."""
-        if self._closed.is_set():
+        """Whether the controller works: it is open, and its database answers and was not found damaged."""
+        if self._closed.is_set() or self._parts.database.damage is not None:
             return False
         self.events.last_seq()
         return True
