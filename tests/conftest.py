@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests.reruns import Reruns
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -21,9 +22,15 @@ NEEDS = ("root", "docker", "libvirt")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="count a skipped or expectedly failing test as failed")
+    parser.addoption(
+        "--rerun-hosts", action="store_true", help="run failed tests of hosts once more, alone: tests/reruns.py"
+    )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--rerun-hosts") and not hasattr(config, "workerinput"):
+        options = ["--no-skips"] if config.getoption("--no-skips") else []
+        config.pluginmanager.register(Reruns(config, options))
     for name in ("COLUMNS", "LINES"):  # a terminal that a test starts has its own size, whatever that of its caller is
         os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
