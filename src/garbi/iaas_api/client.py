@@ -82,6 +82,10 @@ class NodeCalls:
         """Make a host a node: `name`, `address` as host:port, `ssh`, `provision`, `token`…; raises what its fields deserve."""
         return self._calls.document("POST", "/iaas/nodes", spec)
 
+    def change(self, name: str, fields: Mapping[str, Any]) -> Document:
+        """Have something of a node otherwise, as `token`; raises NotFound, InvalidField."""
+        return self._calls.document("PATCH", _node(name), fields)
+
     def remove(self, name: str, force: bool = False) -> Document:
         """Remove a node, with `force` together with its machines; raises NotFound, Conflict while machines are there."""
         query = {"force": "true"} if force else {}

@@ -87,6 +87,19 @@ class NodeRequest(Asked):
     )
 
 
+class NodeChangeRequest(Asked):
+    """What is wanted otherwise of a node; what is left out stays as it is."""
+
+    model_config = examples({"token": "garbi_Zm9yLXRoZS1kb2N1bWVudGF0aW9uLW9ubHk"})
+
+    token: str = Field(
+        "",
+        min_length=1,
+        max_length=MAX_SECRET,
+        description="the token of its hyper, made anew there; never in an answer",
+    )
+
+
 class NodeWishRequest(Asked):
     """What a node should be: `draining`, `ready` again, or, when it is unreachable and known to be dead, `unavailable`."""
 

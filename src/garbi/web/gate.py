@@ -18,6 +18,10 @@ from garbi.web.problems import answer
 
 MAX_BODY = 2**20
 JSON_METHODS = ("POST", "PUT", "PATCH")
+JSON_MEDIA = ("application/json",)
+MERGE_PATCH = "application/merge-patch+json"
+"""How a change of a part may call itself (RFC 7396)."""
+
 Streamed = Callable[[str, str], bool]
 """Whether the body of a request, told by method and path, is content: of any size, and read in pieces."""
 
@@ -106,7 +110,8 @@ async def _read_body(scope: Scope, receive: Receive) -> Receive:
         return receive
     body = await _collect(receive)
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and scope["method"] in JSON_METHODS and media != "application/json":
+    taken = JSON_MEDIA if scope["method"] != "PATCH" else (*JSON_MEDIA, MERGE_PATCH)
+    if body and scope["method"] in JSON_METHODS and media not in taken:
         detail = "the body must be JSON and say so: Content-Type: application/json"
         raise UnsupportedMedia(detail, allowed="application/json")
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

@@ -15,12 +15,14 @@ from garbi.base.clock import Clock
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, GarbiError, InvalidField, NotFound
 from garbi.base.failpoints import reach
 from garbi.base.filters import check_filters, shown
-from garbi.base.token import FORM, TOKEN_FILE, new_secret, read_secret
+from garbi.base.token import TOKEN_FILE, new_secret, read_secret
 from garbi.hyper_api.vocabulary import State
+from garbi.iaas.controller.node_changes import check_token, write_change
 from garbi.iaas.fences.death import USER, declare_dead
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.loops.work import Work
-from garbi.iaas.model.node import Amounts, Load, Node, NodeSpec, NodeState
+from garbi.iaas.model.event import Subject
+from garbi.iaas.model.node import Amounts, Load, Node, NodeChange, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.model.query import NODE_FILTERS
 from garbi.iaas.model.validation import check_node
@@ -85,6 +87,21 @@ class Nodes:
             and all(shown(getattr(node, name)) == value for name, value in asked.items())
         )
         return [*islice(found, limit)]
+
+    def change(self, name: str, change: NodeChange) -> Node:
+        """Have something of a node otherwise from now on; raises NotFound, InvalidField."""
+        with self._database.write() as transaction:
+            node = _find(transaction.connection, name)
+            words = write_change(transaction, node, change)
+            if words:
+                kind, now = events.Kind.CHANGED, self._clock.now()
+                events.append(
+                    transaction, Subject.NODE, name, kind, now, state=node.state, actor=events.USER, reason=words
+                )
+            node = _find(transaction.connection, name)
+        reach("node.change.recorded")
+        self._work.look_soon(name)
+        return self._fresh(node)
 
     def remove(self, name: str, force: bool = False) -> Node:
         """Begin to remove a node; with `force` its machines go first. Raises NotFound, Conflict, which names machines.
@@ -244,8 +261,8 @@ def _find(connection: Connection, name: str) -> Node:
 def _check_spec(spec: NodeSpec, token: str | None) -> None:
     check(Target(spec.name, spec.host, spec.port, spec.ssh, ""))
     check_node(spec)
-    if token is not None and not FORM.match(token):
-        raise InvalidField("token", "token takes what the token file of the agent has: one line without spaces")
+    if token is not None:
+        check_token(token)
 
 
 def _draft(spec: NodeSpec, clock: Clock) -> Node:
@@ -275,6 +292,7 @@ def _draft(spec: NodeSpec, clock: Clock) -> Node:
         seen_at=None,
         created_at=now,
         updated_at=now,
+        touched=not spec.provision,
     )
 
 

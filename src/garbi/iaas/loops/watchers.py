@@ -7,7 +7,7 @@ import threading
 from garbi.base.clock import Clock
 from garbi.iaas.loops.watching import CHECK_S, NodeWatch, Report, Watching
 from garbi.iaas.model.node import Node
-from garbi.iaas.monitor.verdict import WATCHED
+from garbi.iaas.monitor.verdict import WATCHED, is_watched
 from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import nodes
 from garbi.iaas.store.database import Database
@@ -26,11 +26,11 @@ class Watchers:
         self._closed = False
 
     def start(self) -> None:
-        """Watch every node that was met."""
+        """Watch every node that was met, or whose agent is waited for."""
         with self._parts.database.read() as connection:
             known = nodes.list(connection)
         for node in known:
-            if node.state in WATCHED:
+            if is_watched(node):
                 self.watch(node.name)
 
     def watch(self, name: str) -> None:
@@ -67,6 +67,14 @@ class Watchers:
             client = parts.clients.prober_of(node, CHECK_S)
             for _ in range(RENEWALS):
                 parts.book.check(node, client, (*parts.roster(), node.address))
+
+    def look_soon(self, name: str) -> None:
+        """Have a node asked how it is now, with the secret that it has by now."""
+        self._parts.clients.forget(name)
+        with self._lock:
+            watch = self._watches.get(name)
+        if watch is not None:
+            watch.look_soon()
 
     def heard_since(self, name: str, moment: float) -> bool:
         """Whether a node has answered after a moment of the monotonic clock."""

@@ -17,13 +17,14 @@ from datetime import datetime
 
 from garbi.base.calls import Document
 from garbi.base.clock import Clock
-from garbi.base.errors import GarbiError, StaleOrder
+from garbi.base.errors import GarbiError, StaleOrder, Unauthenticated
 from garbi.base.failpoints import reach
 from garbi.hyper_api.vocabulary import State
 from garbi.iaas.converge import Absent, Sight, is_off
 from garbi.iaas.fences.lease import Answer, LeaseBook, Unrecorded
 from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.converger import Converger
+from garbi.iaas.loops.estrangement import Estrangement, Stranger
 from garbi.iaas.loops.looking import read, read_state
 from garbi.iaas.loops.news import Word
 from garbi.iaas.loops.records import Records
@@ -31,9 +32,9 @@ from garbi.iaas.loops.returning import Returning
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Load, Node, NodeState
 from garbi.iaas.monitor.facts import Facts, read_facts
-from garbi.iaas.monitor.verdict import SILENT, TRUSTED, WATCHED, Reach, judge, state_after
+from garbi.iaas.monitor.verdict import RETURNING, TRUSTED, WATCHED, Reach, is_watched, judge, state_after
 from garbi.iaas.nodes import NodeClients, speaking_to
-from garbi.iaas.store import events, machines, nodes
+from garbi.iaas.store import events, nodes
 from garbi.iaas.store.database import Database
 from garbi.iaas.workflows.facts import note_facts
 
@@ -101,6 +102,8 @@ class NodeWatch:
         self._written_at = float("-inf")
         self._told: tuple[str, int] | None = None
         self._noticed: tuple[str, int] | None = None
+        self._obeys = False
+        self._words = Estrangement(name, parts.database, parts.clock)
         self._returning = Returning(name, parts.database, parts.clients, parts.clock)
         self._due = threading.Event()
         self._wanted = threading.Event()
@@ -144,7 +147,7 @@ class NodeWatch:
             began = self._parts.clock.monotonic()
             try:
                 node = self._find()
-                if node is None or node.state not in WATCHED:
+                if node is None or not is_watched(node):
                     self.stop()
                     return
                 self._be_fair(began)
@@ -179,8 +182,12 @@ class NodeWatch:
         addresses = parts.roster()
         try:
             with speaking_to(self.name):
+                if node.state is NodeState.FAILED:
+                    node = self._words.meet(node, parts.clients.prober_of(node, PROBE_S))
                 client = parts.clients.prober_of(node, min(CHECK_S, max(self._grace_left(), SHORTEST_CHECK_S)))
                 answer = parts.book.check(node, client, addresses)
+        except Stranger as stranger:
+            self._estrange(node, str(stranger))
         except StaleOrder as error:
             self._be_overtaken(node, error)
         except GarbiError as error:
@@ -195,10 +202,11 @@ class NodeWatch:
         now, moment = self._parts.clock.now(), self._parts.clock.monotonic()
         self.answered_at = moment
         self.report.seen_at = now
+        self._obeys = answer.active
         if answer.refused:
             self._begin_lease(node, "its lease has ended")
         self._told = answer.boot_id, answer.last_event
-        if self._told != self._noticed or node.state in SILENT:
+        if self._told != self._noticed or node.state in RETURNING:
             self._wanted.set()
         if moment - self._written_at >= SEEN_EVERY_S:
             with self._parts.database.write() as transaction:
@@ -226,32 +234,18 @@ class NodeWatch:
         self._due.set()
 
     def _estrange(self, node: Node, cluster_id: str) -> None:
-        """Another agent answers at the address: none of what is there is ours, and nothing of it is touched."""
-        reason = f"another agent answers at {node.address}: its cluster id is {cluster_id[:80]}, not {node.cluster_id}"
-        now = self._parts.clock.now()
-        with self._parts.database.write() as transaction:
-            if nodes.set_state(transaction, self.name, NodeState.FAILED, reason, now):
-                machines.mark_node_unknown(transaction, self.name, f"node {self.name}: {reason}", now)
-        log.warning("another agent answers", extra={"node": self.name})
-        self.stop()
+        """Another agent answers at the address: its word is none of ours, and no silence of ours either."""
+        self._began = self._parts.clock.monotonic()
+        self._words.tell_of_stranger(node, cluster_id)
 
     def _miss(self, node: Node, error: GarbiError) -> None:
+        if isinstance(error, Unauthenticated):
+            self._parts.clients.forget(self.name)  # the next check shows what it was given meanwhile
         reach_now = judge(self._last(), self._parts.clock.monotonic(), self._parts.unreachable_after_s)
-        if reach_now is not Reach.UNREACHABLE:
+        if reach_now is not Reach.UNREACHABLE or self._stopped.is_set():
             return  # it may answer yet; and one that was silent before stays so until it does
-        state = state_after(node.state, node.draining, reach_now)
-        if state is node.state or self._stopped.is_set():
-            return
-        now = self._parts.clock.now()
-        heard = self.report.seen_at or node.seen_at
-        since = f"since {heard:%Y-%m-%d %H:%M:%S} UTC" if heard is not None else "yet"
-        reason = f"no answer {since}: {error.detail.removeprefix(f'node {self.name}: ')}"
-        with self._parts.database.write() as transaction:
-            if nodes.set_state(transaction, self.name, state, reason, now):
-                machines.mark_node_unknown(transaction, self.name, f"node {self.name} is unreachable: {reason}", now)
-        reach("node.unreachable.recorded")
-        log.warning("node is unreachable", extra={"node": self.name, "detail": error.detail})
-        self._parts.stir()
+        if self._words.tell_of_silence(node, error, self.report.seen_at or node.seen_at):
+            self._parts.stir()
 
     # The look at everything
 
@@ -260,7 +254,7 @@ class NodeWatch:
             self._wanted.clear()
             try:
                 node = self._find()
-                if node is not None and node.state in WATCHED and self._is_there():
+                if node is not None and is_watched(node) and self._is_there():
                     self._look(node)
             except Superseded:
                 pass  # who leads now looks at it
@@ -293,10 +287,11 @@ class NodeWatch:
         self._noticed = told
         left = self._returning.retire(node, self.report.machines)
         back = state_after(node.state, node.draining, Reach.REACHABLE)
-        if back is not node.state and not (node.state is NodeState.UNAVAILABLE and left):
+        late = left if node.state is NodeState.UNAVAILABLE else node.state is NodeState.FAILED and not self._obeys
+        if back is not node.state and not late:
             self._return(node, back)
         if back in TRUSTED:
-            self._compare(seen, every=node.state in SILENT)
+            self._compare(seen, every=node.state in RETURNING)
 
     def _foreign_mem(self, documents: list[Document]) -> int:
         mine = self._parts.controller_id

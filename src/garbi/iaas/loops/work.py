@@ -21,7 +21,7 @@ from garbi.iaas.loops.watching import Report
 from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.nodes import NodeClients
-from garbi.iaas.store import machines, operations
+from garbi.iaas.store import events, machines, operations
 from garbi.iaas.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -121,18 +121,24 @@ class Work:
         if loops is not None:
             loops.runner.cancel(operation_id)
 
+    def look_soon(self, node: str) -> None:
+        """Have a node asked how it is now, with the secret that it has by now."""
+        loops = self._loops
+        if loops is not None:
+            loops.watchers.look_soon(node)
+
     def report_of(self, node: str) -> Report | None:
         """What a node last said, if this controller has heard it."""
         loops = self._loops
         return loops.watchers.report_of(node) if loops is not None else None
 
-    def hear(self, events: Sequence[Event]) -> None:
+    def hear(self, heard: Sequence[Event]) -> None:
         """Have looked at what others have written about."""
         loops = self._loops
         if loops is None:
             return
         try:
-            for event in events:
+            for event in heard:
                 self._follow(loops, event)
         except GarbiError as error:
             log.warning("what another controller wrote was not taken up", extra={"detail": error.detail})
@@ -143,6 +149,8 @@ class Work:
                 machine = machines.find(connection, event.id)
                 if machine is not None:
                     loops.converger.wake(machine)
+            elif event.subject is Subject.NODE and event.kind == events.Kind.CHANGED:
+                loops.watchers.look_soon(event.id)
             elif event.subject is Subject.OPERATION:
                 operation = operations.find(connection, event.id)
                 if operation is not None and operation.kind in loops.runner.kinds:

@@ -22,6 +22,18 @@ class NodeState(StrEnum):
     REMOVING = "removing"
 
 
+class Failure(StrEnum):
+    """Why a node is `failed`: what of it has to be mended, and by whom."""
+
+    NONE = ""
+    SETUP = "setup"
+    """Its host could not be set up: somebody adds it once more, or removes it."""
+    AGENT = "agent"
+    """Its own agent did not answer as it should, or another one did: it is asked again until that is well."""
+    REMOVAL = "removal"
+    """It could not be removed: somebody removes it once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ssh:
     """How the host of a node is reached for provisioning. `key_file` is a path on the controller's host.
@@ -93,13 +105,21 @@ class NodeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeChange:
+    """What a user wants otherwise of a node; None leaves it as it is. `token` is the secret of its agent, made anew there."""
+
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A node as the store keeps it.
 
     `has` is what the host has, `limit` what may be reserved of it (`has` times `overcommit`), `reserved` what machines have
     reserved. `draining` outlives an unreachable time. `seen_at` is when it last answered. `cluster_id` and `boot_id` are those
     of its agent, empty before it was met. `epoch` grows with each new assignment of its machines, `lease` each time they are
-    declared dead: orders of an earlier lease have no effect there.
+    declared dead: orders of an earlier lease have no effect there. `failure` says why it is failed; `touched`, that something of
+    ours may be on its host.
     """
 
     name: str
@@ -127,6 +147,8 @@ class Node:
     created_at: datetime
     updated_at: datetime
     lease: int = 1
+    failure: Failure = Failure.NONE
+    touched: bool = True
 
     @property
     def address(self) -> str:
@@ -146,6 +168,8 @@ def _rows() -> tuple[Transition[NodeState], ...]:
         (s.ADDING, s.READY, "its agent answers"),
         (s.ADDING, s.FAILED, "provisioning failed"),
         (s.FAILED, s.ADDING, "tried again"),
+        *[(s.FAILED, each, "its own agent answers") for each in met],
+        (s.FAILED, s.UNREACHABLE, "silence"),
         (s.READY, s.DRAINING, "drain"),
         (s.DRAINING, s.READY, "undrain"),
         *[(each, s.UNREACHABLE, "silence") for each in met],

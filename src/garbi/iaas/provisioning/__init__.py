@@ -10,6 +10,9 @@ from garbi.iaas.provisioning.target import Target as Target
 from garbi.iaas.provisioning.target import TaskProgress as TaskProgress
 from garbi.iaas.provisioning.target import check as check
 
+STEPS_BEFORE_ANYTHING_CHANGES = 2
+"""An addition first reaches the host, and prepares what it installs."""
+
 OnProgress = Callable[[TaskProgress], None]
 
 

@@ -19,7 +19,7 @@ from garbi.base.errors import (
     UnknownFilter,
     UnsupportedMedia,
 )
-from garbi.iaas.model.node import Amounts, DriverState, Node, NodeSpec, Overcommit, Ssh
+from garbi.iaas.model.node import Amounts, DriverState, Node, NodeChange, NodeSpec, Overcommit, Ssh
 from garbi.iaas.model.query import NODE_FILTERS
 from garbi.iaas.rest.state import ControllerOf
 from garbi.iaas_api import requests, schemas
@@ -85,6 +85,17 @@ def wish_node(name: str, body: requests.NodeWishRequest, response: Response, con
     return describe(node, nodes.machines_on(name))
 
 
+@router.patch(
+    "/iaas/nodes/{name}",
+    dependencies=no_query,
+    responses=documented(MalformedRequest, UnknownFilter, NotFound, UnsupportedMedia, InvalidField),
+)
+def change_node(name: str, body: requests.NodeChangeRequest, controller: ControllerOf) -> schemas.Node:
+    """Have something of a node otherwise: the token that its hyper has by now."""
+    node = controller.nodes.change(name, read_change(body))
+    return describe(node, controller.nodes.machines_on(name))
+
+
 @router.delete(
     "/iaas/nodes/{name}",
     status_code=202,
@@ -106,6 +117,11 @@ def remove_node(
 def _name_operation(response: Response, node: Node) -> None:
     if node.operation is not None:
         response.headers["Operation-Location"] = f"/iaas/operations/{node.operation}"
+
+
+def read_change(body: requests.NodeChangeRequest) -> NodeChange:
+    """What is wanted otherwise, as a value: what the request does not name stays."""
+    return NodeChange(token=body.token if "token" in body.model_fields_set else None)
 
 
 def read_spec(body: requests.NodeRequest, overcommit: Overcommit) -> NodeSpec:

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     CREATED = "created"
     WISH = "wish"
     STATE = "state"
+    CHANGED = "changed"
     MOVED = "moved"
     REMOVED = "removed"
     FINISHED = "finished"

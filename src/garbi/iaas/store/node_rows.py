@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import Row
 
 from garbi.base.clock import from_wire, to_wire
-from garbi.iaas.model.node import Amounts, DriverState, Load, Node, NodeState, Overcommit, Ssh
+from garbi.iaas.model.node import Amounts, DriverState, Failure, Load, Node, NodeState, Overcommit, Ssh
 from garbi.iaas.store.schema import AMOUNTS
 
 PLAIN = (
     "name", "host", "port", "provision", "state", "reason", "draining", "architecture", "cluster_id", "boot_id", "epoch",
-    "lease", "operation",
+    "lease", "operation", "failure", "touched",
 )  # fmt: skip
 
 
@@ -81,6 +81,8 @@ def from_row(row: Row[Any]) -> Node:
         created_at=from_wire(row.created_at),
         updated_at=from_wire(row.updated_at),
         lease=row.lease,
+        failure=Failure(row.failure),
+        touched=row.touched,
     )
 
 

@@ -20,6 +20,7 @@ from garbi.iaas.model.node import (
     TRANSITIONS,
     Amounts,
     DriverState,
+    Failure,
     Load,
     Node,
     NodeState,
@@ -74,6 +75,7 @@ def save(transaction: Transaction, before: Node, after: Node, *, actor: str = ev
     if present is None or any(getattr(present, name) != getattr(before, name) for name in KEPT):
         raise StaleWrite(f"node {before.name} has changed meanwhile", node=before.name)
     kept = {name: getattr(after, name) for name in KEPT} | {"draining": after.draining or _drains(after.state)}
+    kept["failure"] = present.failure if after.state is NodeState.FAILED else Failure.NONE
     changed = replace(present, **kept, updated_at=after.updated_at)
     changed = replace(changed, limit=limit_of(changed.has, changed.overcommit))
     if changed.address != present.address:
@@ -134,11 +136,12 @@ def set_state(
     now: datetime,
     *,
     actor: str = events.CONTROLLER,
+    failure: Failure = Failure.NONE,
 ) -> bool:
     """Move a node to a state; False, and nothing is changed, when there is no such node or its state does not lead there.
 
     A node that was draining when it fell silent drains on when it becomes ready; only one that is `draining` becomes `ready`
-    for good.
+    for good. `failure` is for one that becomes `failed`.
     """
     present = _locked(transaction.connection, name)
     if present is None or not TRANSITIONS.allows(present.state, state):
@@ -146,10 +149,11 @@ def set_state(
     if state is NodeState.READY and present.draining and present.state is not NodeState.DRAINING:
         state = NodeState.DRAINING
     draining = _drains(state) or (present.draining and state is not NodeState.READY)
-    if (present.state, present.reason, present.draining) == (state, reason, draining):
+    if (present.state, present.reason, present.draining, present.failure) == (state, reason, draining, failure):
         return True
-    changed = replace(present, state=state, reason=reason, draining=draining, updated_at=now)
-    _update(transaction, name, state=state, reason=reason, draining=draining, updated_at=to_wire(now))
+    changed = replace(present, state=state, reason=reason, draining=draining, failure=failure, updated_at=now)
+    values = {"state": state, "reason": reason, "draining": draining, "failure": failure}
+    _update(transaction, name, **values, updated_at=to_wire(now))
     _tell(transaction, changed, events.Kind.STATE, now, actor)
     return True
 
@@ -157,6 +161,11 @@ def set_state(
 def note_reason(transaction: Transaction, name: str, reason: str) -> bool:
     """Write more about why a node is in its state; False when there is no such node."""
     return _update(transaction, name, reason=reason)
+
+
+def note_touched(transaction: Transaction, name: str) -> bool:
+    """Write that something of ours may be on the host of a node from now on; False when there is no such node."""
+    return _update(transaction, name, touched=True)
 
 
 def set_operation(transaction: Transaction, name: str, operation: str | None, now: datetime) -> bool:

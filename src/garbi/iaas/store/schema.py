@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    true,
 )
 
 metadata = MetaData()
@@ -87,6 +88,8 @@ nodes = Table(
     _text("boot_id"),
     Column("epoch", BigInteger, nullable=False),
     Column("lease", BigInteger, nullable=False, server_default="1"),
+    _text("failure", server_default=""),
+    Column("touched", Boolean, nullable=False, server_default=true()),
     Column("operation", Words, nullable=True),
     Column("seen_at", Words, nullable=True),
     _text("created_at"),

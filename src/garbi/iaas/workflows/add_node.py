@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 
-from garbi import __version__
-from garbi.base.errors import Conflict, GarbiError, ServerUnreachable
-from garbi.iaas.model.node import Node, NodeState
+from garbi.base.errors import GarbiError, ServerUnreachable
+from garbi.iaas.model.node import Failure, Node, NodeState
 from garbi.iaas.model.operation import Operation
 from garbi.iaas.monitor.facts import Facts, read_facts
+from garbi.iaas.monitor.verdict import is_watched
 from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import nodes
 from garbi.iaas.store.database import Transaction
-from garbi.iaas.workflows.facts import note_facts
+from garbi.iaas.workflows.facts import check_agent, note_facts
 from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.steps import OnProgress, Step
 
@@ -31,6 +31,7 @@ class AddNode:
 
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
+        self._set_up: set[str] = set()
 
     def steps(self, operation: Operation) -> list[Step]:
         """Provision the host unless it was made ready by others, then meet the agent."""
@@ -43,12 +44,14 @@ class AddNode:
                 self._hosts.provision(work, name, report, cancelled)
 
         def meet(_report: OnProgress, cancelled: threading.Event) -> None:
+            self._set_up.add(operation.id)
             self._meet(name, cancelled)
 
         return [Step("setting up the host", provision, weight=18), Step("meeting the agent", meet)]
 
     def conclude(self, transaction: Transaction, operation: Operation) -> str:
         """From now on it takes machines, unless it is being removed meanwhile."""
+        self._set_up.discard(operation.id)
         node = nodes.find(transaction.connection, operation.target)
         if node is None or node.state is not NodeState.ADDING:
             return "it is being removed"
@@ -56,23 +59,27 @@ class AddNode:
         return f"node {node.name} is ready"
 
     def fail(self, transaction: Transaction, operation: Operation, error: GarbiError) -> None:
-        """It stays, failed, to be tried again or removed."""
+        """It stays, failed: an agent that is slow is waited for, a host that could not be set up is tried again or removed."""
+        failure = Failure.AGENT if operation.id in self._set_up else Failure.SETUP
+        self._set_up.discard(operation.id)
         node = nodes.find(transaction.connection, operation.target)
         if node is not None and node.state is NodeState.ADDING:
-            nodes.set_state(transaction, node.name, NodeState.FAILED, error.detail, self._hosts.clock.now())
+            now = self._hosts.clock.now()
+            nodes.set_state(transaction, node.name, NodeState.FAILED, error.detail, now, failure=failure)
 
     def after(self, operation: Operation) -> None:
-        """Watch the node once it is ready."""
+        """Watch the node once it is ready, or until its agent answers."""
         with self._hosts.database.read() as connection:
             node = nodes.find(connection, operation.target)
-        if node is not None and node.state is NodeState.READY:
+        if node is not None and is_watched(node):
             self._hosts.watch(node.name)
 
     def _meet(self, name: str, cancelled: threading.Event) -> None:
         self._hosts.clients.forget(name)
         node = self._hosts.node(name)
         facts = self._greet(node, cancelled)
-        self._check(node, facts)
+        with self._hosts.database.read() as connection:
+            check_agent(connection, node, facts)
         with self._hosts.database.write() as transaction:
             note_facts(transaction, name, facts, self._hosts.clock.now())
         self._hosts.renew(self._hosts.node(name))
@@ -89,14 +96,3 @@ class AddNode:
             except ServerUnreachable:
                 if clock.monotonic() >= deadline or cancelled.wait(PAUSE_S):
                     raise
-
-    def _check(self, node: Node, facts: Facts) -> None:
-        """Raise Conflict when the agent cannot be that of this node."""
-        version = facts.versions.get("garbi", "of no known version")
-        if version != __version__:
-            raise Conflict(f"node {node.name}: hyper {version} answers there, this controller is {__version__}")
-        with self._hosts.database.read() as connection:
-            others = [each for each in nodes.list(connection) if each.name != node.name]
-        same = next((each.name for each in others if each.cluster_id == facts.cluster_id), None)
-        if same is not None:
-            raise Conflict(f"node {node.name}: the agent at {node.address} is that of node {same} already", node=same)

@@ -11,7 +11,7 @@ from garbi.base.clock import Clock
 from garbi.base.errors import NotFound, ProvisioningFailed
 from garbi.iaas.model.node import Node
 from garbi.iaas.nodes import NodeClients
-from garbi.iaas.provisioning import Target, TaskProgress
+from garbi.iaas.provisioning import STEPS_BEFORE_ANYTHING_CHANGES, Target, TaskProgress
 from garbi.iaas.settings import Settings
 from garbi.iaas.store import nodes, secrets
 from garbi.iaas.store.database import Database
@@ -53,6 +53,8 @@ class Hosts:
         target = Target(node.name, node.host, node.port, node.ssh, token, share, use)
 
         def on_progress(progress: TaskProgress) -> None:
+            if not node.touched and progress.step > STEPS_BEFORE_ANYTHING_CHANGES:
+                self._touch(name)
             words = f"{progress.task} (task {progress.step} of {progress.steps})"
             report((progress.step - 1) / max(progress.steps, 1), words)
 
@@ -60,3 +62,8 @@ class Hosts:
         if cancelled.is_set():
             raise ProvisioningFailed("it was ended early", task="", host=node.host, words="")
         return notes
+
+    def _touch(self, name: str) -> None:
+        """From now on there is something on its host that has to be cleaned up."""
+        with self.database.write() as transaction:
+            nodes.note_touched(transaction, name)

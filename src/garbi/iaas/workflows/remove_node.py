@@ -11,7 +11,7 @@ from garbi.base.problem import to_problem
 from garbi.hyper_api.vocabulary import Wish
 from garbi.iaas.model.image import CACHED_PREFIX
 from garbi.iaas.model.machine import Machine
-from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.model.node import Failure, Node, NodeState
 from garbi.iaas.model.operation import Operation, OperationState
 from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import events, machines, nodes, operations
@@ -59,7 +59,8 @@ class RemoveNode:
         """It stays, failed, to be removed once more."""
         node = nodes.find(transaction.connection, operation.target)
         if node is not None and node.state is NodeState.REMOVING:
-            nodes.set_state(transaction, node.name, NodeState.FAILED, error.detail, self._hosts.clock.now())
+            now, why = self._hosts.clock.now(), Failure.REMOVAL
+            nodes.set_state(transaction, node.name, NodeState.FAILED, error.detail, now, failure=why)
 
     def after(self, operation: Operation) -> None:
         """Watch it no more, and send those home who worked for it."""
@@ -138,6 +139,8 @@ class RemoveNode:
     def _leave(self, name: str, report: OnProgress, cancelled: threading.Event) -> tuple[str, ...]:
         node = self._hosts.node(name)
         try:
+            if node.provision and not node.touched:
+                return ()  # nobody ever came so far as to change its host
             if node.provision:
                 from garbi.iaas.provisioning import unprovision
 
