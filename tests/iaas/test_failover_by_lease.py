@@ -137,3 +137,27 @@ def test_a_controller_that_begins_relies_on_what_the_one_before_it_was_told(
     armed[0].open()
     node_is(cloud, "n1", NodeState.READY)
     cloud.sound()
+
+
+def test_of_two_nodes_none_is_armed_where_the_controller_lives_on_one(
+    cloud: Cloud, fake_nodes: MakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.settings = replace(cloud.settings, lease_ttl_s=TTL_S)
+    cloud.fences = []
+    hosts = fake_nodes(2)
+    with ExitStack() as watchdogs:
+        for host in hosts:
+            watchdogs.enter_context(guarded(host))
+        eventually("they hear each other", lambda: all(host.agent.leases.all()[0].peers_heard for host in hosts))
+        renewed = [host.agent.leases.all()[0].lease.seen or 0.0 for host in hosts]
+        eventually(
+            "they were renewed since",
+            lambda: all(
+                (host.agent.leases.all()[0].lease.seen or 0.0) > seen + 4 * cloud.settings.check_period_s
+                for host, seen in zip(hosts, renewed, strict=True)
+            ),
+        )
+        assert not any(_is_armed(host) for host in hosts)
+        monkeypatch.setattr("garbi.iaas.main.boot_id", lambda: "another-host")
+        cloud.reopen()
+        eventually("both are armed", lambda: all(_is_armed(host) for host in hosts))

@@ -82,13 +82,14 @@ def constant(value: Any) -> Callable[[Any], Any]:
 def main() -> int:
     """Hunt for the faults of the given names, or for all."""
     from tests.simulation.faults import FAULTS
+    from tests.simulation.pair_faults import PAIR_FAULTS
 
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, default=0, help="so many seeds in place of those that are recorded")
     given = parser.parse_args()
     patch()
-    chosen = [fault for fault in FAULTS if not given.names or fault.name in given.names]
+    chosen = [fault for fault in (*FAULTS, *PAIR_FAULTS) if not given.names or fault.name in given.names]
     scripts = {fault.plan.script: fault.plan for fault in chosen if fault.plan.script}
     missed = sum(not harmless(script, plan) for script, plan in scripts.items())
     for fault in chosen:

@@ -20,11 +20,14 @@ from tests.simulation.cloud import Cloud
 from tests.simulation.databases import prepare
 from tests.simulation.nodes import PORT
 from tests.simulation.paces import BRISK, Pace, constants
+from tests.simulation.pairs import PAIR_SCRIPTS
 from tests.simulation.patching import patch
 from tests.simulation.scripts import SCRIPTS, Scene
 from tests.simulation.user import User
 
 from garbi.iaas.model.node import NodeSpec, NodeState
+
+ALL_SCRIPTS = {**SCRIPTS, **PAIR_SCRIPTS}
 
 HOUR = 3600.0
 LOOK_S = 30.0
@@ -123,7 +126,7 @@ def play(plan: Plan, cloud: Cloud, user: User, chaos: Chaos) -> None:
     kernel, over = cloud.kernel, list[str]()
 
     def act() -> None:
-        SCRIPTS[plan.script](Scene(cloud, user, chaos))
+        ALL_SCRIPTS[plan.script](Scene(cloud, user, chaos))
         over.append(plan.script)
 
     cloud.nature.spawn("script", act)
@@ -238,7 +241,7 @@ def main() -> int:
     parser.add_argument("--gap", type=float, default=300.0)
     parser.add_argument("--pause", type=float, default=120.0)
     parser.add_argument("--kinds", default="")
-    parser.add_argument("--script", default="", choices=["", *SCRIPTS])
+    parser.add_argument("--script", default="", choices=["", *ALL_SCRIPTS])
     parser.add_argument("--leases-only", action="store_true")
     parser.add_argument("--trace", type=int, default=60)
     given = parser.parse_args()

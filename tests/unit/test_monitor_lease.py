@@ -2,63 +2,123 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garbi.iaas.monitor.lease import Fresh, Ledger, Quorum, answered, asked, doubt, may_arm, proven, quorum, renewed
+from garbi.iaas.monitor.lease import (
+    Fellow,
+    Fresh,
+    Ledger,
+    Quorum,
+    answered,
+    asked,
+    begun,
+    doubt,
+    ends_at,
+    least_margin,
+    may_arm,
+    proven,
+    quorum,
+    recalled,
+    renewed,
+)
 
-TTL, MARGIN = 45.0, 10.0
+TTL, MARGIN = 45.0, 20.0
 SPAN = TTL / 2
 PEERS = frozenset({"b:1", "c:1"})
 
 
 def agreed(now: float = 0.0) -> Ledger:
     """The ledger of a node that has agreed twice that its lease ends by itself."""
-    ledger = asked(Ledger(now), True, PEERS)
+    ledger = begun(now, True, PEERS, TTL)
     return answered(answered(ledger, now, armed=True), now, armed=True)
 
 
 def test_a_lease_is_armed_once_the_node_has_agreed_twice() -> None:
-    ledger = asked(Ledger(0.0), True, PEERS)
+    ledger = begun(0.0, True, PEERS, TTL)
     once = answered(ledger, 1.0, armed=True)
     assert not once.armed
     assert answered(once, 2.0, armed=True).armed
 
 
 def test_what_is_asked_anew_is_not_agreed_to_yet() -> None:
-    assert asked(agreed(), True, PEERS).armed
-    assert not asked(agreed(), True, PEERS | {"d:1"}).armed
-    assert not asked(agreed(), False, PEERS).armed
+    assert asked(agreed(), True, PEERS, TTL).armed
+    assert not asked(agreed(), True, PEERS | {"d:1"}, TTL).armed
+    assert not asked(agreed(), False, PEERS, TTL).armed
     assert not answered(agreed(), 3.0, armed=False).armed
 
 
 def test_a_silent_node_is_proven_dead_when_its_lease_and_the_margin_are_over() -> None:
-    assert not proven(agreed(), Quorum(0.0, TTL + MARGIN - 0.1), 0.0, TTL, MARGIN)
-    assert proven(agreed(), Quorum(0.0, TTL + MARGIN), 0.0, TTL, MARGIN)
+    assert not proven(agreed(), Quorum(0.0, TTL + MARGIN - 0.1), 0.0, MARGIN)
+    assert proven(agreed(), Quorum(0.0, TTL + MARGIN), 0.0, MARGIN)
 
 
 def test_nothing_is_proven_from_a_lease_that_does_not_end_by_itself() -> None:
-    ledger = answered(answered(Ledger(0.0), 0.0, armed=False), 0.0, armed=False)
-    assert doubt(ledger, Quorum(0.0, 1e6), 0.0, TTL, MARGIN) == "its lease does not end by itself"
+    ledger = answered(answered(begun(0.0, False, PEERS, TTL), 0.0, armed=False), 0.0, armed=False)
+    assert doubt(ledger, Quorum(0.0, 1e6), 0.0, MARGIN) == "its lease does not end by itself"
 
 
 def test_nothing_is_proven_while_the_other_nodes_may_take_the_controller_for_dead() -> None:
-    assert "too few" in str(doubt(agreed(), None, 0.0, TTL, MARGIN))
+    assert "too few" in str(doubt(agreed(), None, 0.0, MARGIN))
 
 
 def test_a_controller_that_has_just_begun_waits_as_long_as_its_predecessor_may_have_renewed() -> None:
-    assert not proven(agreed(), Quorum(0.0, 100.0), 90.0, TTL, MARGIN)
-    assert proven(agreed(), Quorum(0.0, 90.0 + TTL + MARGIN), 90.0, TTL, MARGIN)
+    assert not proven(agreed(), Quorum(0.0, 100.0), 90.0, MARGIN)
+    assert proven(agreed(), Quorum(0.0, 90.0 + TTL + MARGIN), 90.0, MARGIN)
 
 
 def test_only_nodes_that_can_tell_being_cut_off_from_a_dead_controller_are_armed() -> None:
     assert may_arm(3, True, 1)
-    assert not may_arm(2, True, 1)
+    assert not may_arm(1, True, 0)
     assert not may_arm(3, False, 2)
     assert not may_arm(5, True, 1)
     assert may_arm(5, True, 2)
+
+
+GOOD = Fellow(answers=True, hears=True, apart=True)
+
+
+def test_of_two_nodes_one_is_armed_only_while_both_answer_and_hear_each_other_beside_the_controller() -> None:
+    assert may_arm(2, True, 1, GOOD)
+    assert not may_arm(2, True, 1)
+    assert not may_arm(2, False, 1, GOOD)
+    assert not may_arm(2, True, 0, GOOD)
+    for fault in ("answers", "hears", "apart"):
+        assert not may_arm(2, True, 1, replace(GOOD, **{fault: False}))
+    assert not may_arm(1, True, 0, GOOD)
+    assert may_arm(3, True, 1, None)
+
+
+def test_the_longest_lease_that_a_node_may_have_been_told_counts_and_the_shortest_for_whom_it_asks() -> None:
+    longer = asked(agreed(), True, PEERS, 2 * TTL)
+    assert longer.armed
+    assert (longer.shortest_s, longer.longest_s) == (TTL, 2 * TTL)
+    assert ends_at(longer, 0.0, 0.0, MARGIN) == 2 * TTL + least_margin(2 * TTL)
+    once = answered(longer, 1.0, armed=True)
+    assert (once.shortest_s, once.longest_s) == (TTL, 2 * TTL)
+    sure = answered(once, 2.0, armed=True)
+    assert (sure.shortest_s, sure.longest_s) == (2 * TTL, 2 * TTL)
+    shorter = answered(asked(sure, True, PEERS, TTL), 3.0, armed=True)
+    assert (shorter.shortest_s, shorter.longest_s) == (TTL, 2 * TTL)
+    assert ends_at(answered(shorter, 4.0, armed=True), 0.0, 0.0, MARGIN) == 4.0 + TTL + MARGIN
+
+
+def test_what_an_earlier_controller_told_counts_whatever_is_set_now() -> None:
+    ledger = recalled(0.0, PEERS, TTL, 2 * TTL)
+    assert ledger.armed
+    assert not proven(ledger, Quorum(0.0, TTL + MARGIN), 0.0, MARGIN)
+    assert proven(ledger, Quorum(0.0, 2 * TTL + least_margin(2 * TTL)), 0.0, MARGIN)
+
+
+@given(st.floats(5.0, 3600.0), st.floats(0.0, 3600.0), st.floats(0.8, 1.25))
+def test_a_host_whose_clock_goes_slower_by_a_fifth_has_stopped_before_it_is_proven(
+    ttl_s: float, margin_s: float, rate: float
+) -> None:
+    """`rate` is how many of its own seconds pass in one of the controller's."""
+    ended = ttl_s / rate
+    assert ends_at(recalled(0.0, PEERS, ttl_s, ttl_s), 0.0, 0.0, margin_s) >= ended + 5.0 - 1e-6
 
 
 def test_a_controller_that_was_frozen_sees_by_the_clocks_of_the_others_that_they_did_not_hear_it() -> None:
@@ -143,11 +203,11 @@ def test_a_host_whose_requests_come_late_twice_or_never_runs_nothing_once_it_is_
     renewals: list[tuple[str, bool, float]], offset: float
 ) -> None:
     host, network, now, seen = Host(offset), Network(), 0.0, None
-    ledger = Ledger(0.0)
+    ledger = begun(0.0, False, PEERS, TTL)
     silent = False
     for fate, wanted, delay in renewals:
         arm = ledger.arm if silent else wanted  # a silent node is asked for nothing new
-        ledger = asked(ledger, arm, PEERS)
+        ledger = asked(ledger, arm, PEERS, TTL)
         if fate in ("late", "answered"):
             network.late.append((now + delay, seen, arm))  # it comes once more, or only then
         silent = fate != "answered"
@@ -159,4 +219,4 @@ def test_a_host_whose_requests_come_late_twice_or_never_runs_nothing_once_it_is_
         for _ in range(30):
             now += 2.0 if silent else 0.1
             network.deliver(host, now)
-            assert not (proven(ledger, Quorum(0.0, now), 0.0, TTL, MARGIN) and host.runs(now))
+            assert not (proven(ledger, Quorum(0.0, now), 0.0, MARGIN) and host.runs(now))

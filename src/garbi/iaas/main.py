@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base import logs
+from garbi.base.boot import boot_id
 from garbi.base.clock import Clock, SystemClock
 from garbi.base.errors import FinalError, NoSpace, UnknownImage
 from garbi.base.failpoints import reach
@@ -73,7 +74,7 @@ class Surroundings:
 
     `transports` carry requests to nodes, by their URLs. `fences` are the proofs that a host is dead, in the order in which they
     are tried, before the end of its lease. `holder` tells this controller from those before and after it. `restored`: the
-    database is a backup, and the operator says that nodes may know better.
+    database is a backup, and the operator says that nodes may know better. `boot_id` is that of the controller's host.
     """
 
     clock: Clock
@@ -81,6 +82,7 @@ class Surroundings:
     fences: Sequence[Fence] | None
     holder: str
     restored: bool = False
+    boot_id: str = ""
 
 
 def open_controller(
@@ -97,7 +99,8 @@ def open_controller(
     `after_restore`: learn first from the nodes what the database, a backup, does not know; see `leadership.restore`. Raises
     DataDirLocked when another controller has it, NoSpace, DatabaseUnavailable, or FinalError when the directory cannot be used.
     """
-    around = Surroundings(clock or SystemClock(), transports, fences, holder or random.token_hex(16), after_restore)
+    who = holder or random.token_hex(16)
+    around = Surroundings(clock or SystemClock(), transports, fences, who, after_restore, boot_id())
     _make_data_dir(settings.data_dir)
     with ExitStack() as locks:
         _lock(settings, locks)
@@ -276,7 +279,7 @@ class _Maker:
     def _lessor(self, mandate: Mandate) -> Lessor:
         key = meta.get_or_set(self.database, meta.WITNESS_KEY, random.token_hex(32))
         ttl_s, margin_s = self.settings.lease_ttl_s, self.settings.lease_margin_s
-        return Lessor(mandate.controller_id, mandate.holder, mandate.term, key, ttl_s, margin_s)
+        return Lessor(mandate.controller_id, mandate.holder, mandate.term, key, ttl_s, margin_s, self.around.boot_id)
 
     def _fences(self, mandate: Mandate) -> Sequence[Fence]:
         """What proves that a host is dead, before its lease does."""

@@ -21,7 +21,7 @@ SHORTEST_LEASE_S, LONGEST_LEASE_S = 5.0, 3600.0
 """What agents take; but a lease is at least as long as four checks, so that one that is lost ends none."""
 
 SHORTEST_MARGIN_S = 5.0
-"""A watchdog looks once a second, asks others for two, and has to kill what runs."""
+"""A watchdog looks once a second, asks others for two, and has to kill what runs. What its clock may be slow is added later."""
 
 IMAGE_USES = ("in-place", "copy")
 
@@ -49,7 +49,10 @@ class Settings:
         45.0,
         "seconds after which a node that hears nobody stops what may be created again elsewhere, where it can tell",
     )
-    lease_margin_s: float = setting(10.0, "seconds after that within which it has stopped it for certain")
+    lease_margin_s: float = setting(
+        20.0,
+        "seconds after that within which it has stopped it for certain; counts as a quarter of the lease and 5 seconds at least",
+    )
     image_dir: str = setting(
         "", "directory of the images, one for all controllers of a database; empty: images in data_dir"
     )

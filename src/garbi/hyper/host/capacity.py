@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 from garbi import __version__
+from garbi.base.boot import boot_id as boot_id
 
 _PROC = Path("/proc")
 _OS_RELEASE = Path("/etc/os-release")
 _KIB_PER_MIB = 1024
-_STARTTIME = 19
-"""Where proc(5) has the start of a process, in clock ticks, counted behind its name."""
 
 
 def cpus() -> int:
@@ -35,16 +34,6 @@ def memory_available_mib() -> int:
 def load_average() -> float:
     """How many processes wanted a processor, on average over the last minute."""
     return round(os.getloadavg()[0], 2)
-
-
-def boot_id() -> str:
-    """An id that is another one after each boot of this host.
-
-    The kernel's own, and when the first process began: a host that is a container shares its kernel, and boots without it.
-    """
-    kernels = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    first = (_PROC / "1/stat").read_text().rpartition(")")[2].split()
-    return f"{kernels}.{first[_STARTTIME]}"
 
 
 def hostname() -> str:

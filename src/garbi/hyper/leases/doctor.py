@@ -8,16 +8,14 @@ from garbi.hyper.host.capacity import boot_id
 from garbi.hyper.host.check import DoctorSettings
 from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.leases.heartbeat import beats
-
-FEWEST_NODES = 3
-"""With fewer no controller lets a lease end by itself: nobody could say that it is the host that is cut off."""
+from garbi.hyper.leases.verdict import PAIR
 
 
 def check_watchdog(settings: DoctorSettings) -> Finding | None:
     """A watchdog works beside the agent, if a controller has a lease here."""
     files, boot = LeaseFiles(settings.data_dir), boot_id()
     leases = [files.read(controller) for controller in files.controllers()]
-    if not any(lease is not None and lease.boot_id == boot and lease.nodes >= FEWEST_NODES for lease in leases):
+    if not any(lease is not None and lease.boot_id == boot and lease.nodes >= PAIR for lease in leases):
         return None
     if beats(settings.data_dir, boot, SystemClock().since_boot()):
         return ok("a watchdog ends what may run elsewhere when this host is cut off")

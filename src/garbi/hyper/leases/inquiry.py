@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from garbi.hyper.leases.record import Lease
-from garbi.hyper.leases.verdict import NOTHING_SAID, Evidence, heard
+from garbi.hyper.leases.verdict import NOTHING_SAID, PAIR, Evidence, heard
 
 PACE_S = 2.0
 """Pause between two rounds of questions, once a lease is half over."""
 
 CALM_PACE_S = 30.0
 """The same while the lease is renewed: it is only to be known who can be reached."""
+
+PAIR_PACE_S = 3.0
+"""The same where there is one other node alone: once it cannot be reached, this lease must not end by itself any more."""
 
 Ask = Callable[[str, str, Sequence[str]], Mapping[str, float]]
 """Asks, with the id of a controller and the witness key of its lease, those peers how many seconds ago each was renewed.
@@ -28,13 +31,12 @@ class Inquiry:
         self._clock = clock
         self._asked_at: float | None = None
         self._asked_peers: tuple[str, ...] = ()
-        self._answered: tuple[str, ...] = ()
+        self._answered: frozenset[str] = frozenset()
         self.evidence: Evidence = NOTHING_SAID
 
-    @property
-    def peers_heard(self) -> int:
-        """How many other nodes answered the last time they were asked."""
-        return len(self._answered)
+    def peers_heard(self, lease: Lease) -> int:
+        """How many of the other nodes that a lease has now answered the last time they were asked."""
+        return sum(peer in self._answered for peer in lease.peers)
 
     def pursue(self, lease: Lease, calm: bool = False) -> None:
         """Ask, if it is time to; with `calm` also while the lease is not in danger."""
@@ -43,7 +45,7 @@ class Inquiry:
             return
         said = self._ask(lease.controller, lease.witness_key, lease.peers) if lease.peers else {}
         self._asked_at, self._asked_peers = at, lease.peers
-        self._answered = tuple(peer for peer in lease.peers if peer in said)
+        self._answered = frozenset(said)
         self.evidence = heard(lease, self._clock(), self.evidence, said, at)
 
     def _due(self, lease: Lease, now: float, calm: bool) -> bool:
@@ -52,7 +54,8 @@ class Inquiry:
             return False
         if self._asked_at is None or self._asked_peers != lease.peers:
             return True
-        return now - self._asked_at >= (self._urgent_pace(lease, now) if endangered else CALM_PACE_S)
+        calm_s = PAIR_PACE_S if lease.nodes == PAIR else CALM_PACE_S
+        return now - self._asked_at >= (self._urgent_pace(lease, now) if endangered else calm_s)
 
     def _urgent_pace(self, lease: Lease, now: float) -> float:
         """When most miss the controller, the lease goes on for long: nobody has to be asked again at once."""

@@ -246,7 +246,7 @@ class Leases:
             guarded=beats(self._data_dir, self._boot_id, now),
             expires_in_s=lease.expiry - now if known_here and lease.expiry is not None else None,
             age_s=now - lease.renewed if known_here and lease.renewed is not None else None,
-            peers_heard=0 if inquiry is None else inquiry.peers_heard,
+            peers_heard=0 if inquiry is None else inquiry.peers_heard(lease),
         )
 
     def _tell_changes(self) -> None:

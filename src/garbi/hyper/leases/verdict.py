@@ -16,8 +16,17 @@ from garbi.hyper.leases.record import Lease
 VALID_S = 5.0
 """How long the word of another node counts."""
 
+PAIR = 2
+"""Of so many nodes each has one other voice beside the controller's. If that misses the controller too, both run on; a node
+that does not hear it ends what it has, so the controller arms the leases of two only while they hear each other."""
+
 ROUND_TRIP_S = 3.0
 """How much later than a node itself a controller may believe that it renewed the node's lease: its limit for an answer."""
+
+PATIENT = 0.75
+"""Of how much of a lease a controller may have been missed at most before that counts: who misses it for half of one can tell
+already (a controller that goes on then sees the gap), and once a whole one is over it must be clear.
+"""
 
 
 class Verdict(StrEnum):
@@ -108,7 +117,7 @@ def _most_miss_it(lease: Lease, now: float, evidence: Evidence) -> bool:
 
 def _missed_at(lease: Lease, now: float, evidence: Evidence) -> float | None:
     """The last moment at which so many had missed the controller for so long that it must have known itself."""
-    patience_s = lease.ttl_s / 2 + VALID_S + ROUND_TRIP_S
+    patience_s = min(lease.ttl_s / 2 + VALID_S + ROUND_TRIP_S, PATIENT * lease.ttl_s)
     own = [] if lease.renewed is None else [Word(now - lease.renewed, now)]
     words = [*_valid(evidence.words.values(), now), *own]
     moments = sorted((word.at for word in words if word.age_s >= patience_s), reverse=True)

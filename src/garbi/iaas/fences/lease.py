@@ -21,7 +21,21 @@ from garbi.hyper_api.client import HyperClient
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Node
-from garbi.iaas.monitor.lease import SURE, Fresh, Ledger, answered, asked, doubt, may_arm, quorum, renewed
+from garbi.iaas.monitor.lease import (
+    PAIR,
+    Fellow,
+    Fresh,
+    Ledger,
+    answered,
+    asked,
+    begun,
+    doubt,
+    least_margin,
+    may_arm,
+    quorum,
+    recalled,
+    renewed,
+)
 from garbi.iaas.monitor.rivals import RIVAL, rival_reason
 from garbi.iaas.store import events, meta, nodes
 from garbi.iaas.store.database import Database, Transaction
@@ -42,14 +56,16 @@ class Unrecorded(Exception):
 @dataclass(frozen=True, slots=True)
 class Lessor:
     """In whose name leases are given. Seconds: `ttl_s` is how long one lasts, `margin_s` how long a host may take to stop what
-    runs under it. `witness_key` is what nodes ask each other with."""
+    runs under it, if that is no less than it must be. `witness_key` is what nodes ask each other with. `boot_id` tells on which
+    host the controller lives."""
 
     controller_id: str
     holder: str
     term: int
     witness_key: str = field(repr=False)
     ttl_s: float = 45.0
-    margin_s: float = 10.0
+    margin_s: float = 20.0
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +96,19 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Account:
-    """What is known of one node. `recorded`: that its lease is armed may be written down; `written`: it is. `number` is of
-    the lease which this controller has renewed, 0 before it did."""
+    """What is known of one node. `recorded`: that its lease is armed may be written down; `written`: how long it may be, the
+    shortest and the longest, as that is written. `number` is of the lease which this controller has renewed, 0 before it did."""
 
+    address: str
     ledger: Ledger
     recorded: bool
-    written: bool = False
+    written: tuple[float, float] | None = None
     seen: _Seen | None = None
     number: int = 0
     silent: bool = False
     guarded: bool = False
     peers_heard: int = 0
+    boot_id: str = ""
 
 
 class LeaseBook:
@@ -105,6 +123,8 @@ class LeaseBook:
         self._accounts: dict[str, _Account] = {}
         self._fresh: dict[str, Fresh] = {}
         self._rivals: dict[str, str] = {}
+        self._least_s = lessor.ttl_s
+        """The shortest lease that any node may have: as long as half of it, a peer may go without a renewal."""
 
     def check(self, node: Node, client: HyperClient, addresses: Collection[str]) -> Answer:
         """Ask a node how it is, and renew its lease; `addresses` are those of all nodes that are watched, this one included.
@@ -113,8 +133,6 @@ class LeaseBook:
         controller, which its reason says then, or knows of a later lease; Unrecorded.
         """
         account = self._account(node)
-        if account.recorded and account.number == 0:
-            client.health()  # what it agreed to with an earlier controller stands until it is there to agree anew
         peers = frozenset(addresses) - {node.address}
         try:
             answer = self._renew(node, account, client, peers)
@@ -141,13 +159,12 @@ class LeaseBook:
     def doubt(self, name: str) -> str | None:
         """Why it is not proven that a silent node has stopped what runs under its lease; None when it is."""
         now = self._clock.since_boot()
-        ttl_s, margin_s = self._lessor.ttl_s, self._lessor.margin_s
         with self._lock:
             account = self._accounts.get(name)
             if account is None:
                 return "nothing was heard of it by this controller"
-            found = quorum(account.ledger.peers, self._fresh, now, ttl_s / 2)
-            return doubt(account.ledger, found, self._began, ttl_s, margin_s)
+            found = quorum(account.ledger.peers, self._fresh, now, account.ledger.shortest_s / 2)
+            return doubt(account.ledger, found, self._began, self._lessor.margin_s)
 
     def rival(self) -> str | None:
         """Why nothing may be proven now: most nodes obey another controller, so that what is known here is obsolete.
@@ -159,10 +176,12 @@ class LeaseBook:
             obeying = sum(account.number > 0 and not account.silent for account in self._accounts.values())
         return f"node {rivals[0][0]}: {rivals[0][1]}" if len(rivals) > obeying else None
 
-    @property
-    def longest_s(self) -> float:
-        """How long a lease and what follows may take at most."""
-        return self._lessor.ttl_s + self._lessor.margin_s
+    def longest_s(self, name: str) -> float:
+        """How long the lease of a node and what follows may take at most."""
+        with self._lock:
+            account = self._accounts.get(name)
+            ttl_s = self._lessor.ttl_s if account is None else account.ledger.longest_s
+        return ttl_s + max(self._lessor.margin_s, least_margin(ttl_s))
 
     def silence(self, name: str) -> float:
         """For how many seconds a node has said nothing, as far as this controller knows."""
@@ -202,49 +221,74 @@ class LeaseBook:
             account = self._accounts.get(node.name)
         if account is None:
             with _own(), self._database.read() as connection:
-                peers = _peers_of(meta.get(connection, _key(node.name)), node)
+                record = meta.get(connection, _key(node.name))
             now = self._clock.since_boot()  # nothing is known of what was said before
-            ledger = Ledger(now) if peers is None else Ledger(now, True, peers, SURE)
-            account = _Account(ledger, peers is not None)
+            ledger = _recall(record, node, now)
             with self._lock:
+                account = _Account(node.address, ledger or begun(now, False, frozenset(), 0.0), ledger is not None)
                 account = self._accounts.setdefault(node.name, account)
+                if ledger is not None:
+                    self._least_s = min(self._least_s, ledger.shortest_s)
         return account
 
     def _renew(self, node: Node, account: _Account, client: HyperClient, peers: frozenset[str]) -> Answer:
-        arm = may_arm(len(peers) + 1, account.guarded, account.peers_heard)
+        arm = self._may_arm(account, peers)
         if account.silent and account.number:
             arm, peers = account.ledger.arm, account.ledger.peers
-        self._ask(node, account, arm, peers)
+        ledger = asked(account.ledger, arm, peers, self._lessor.ttl_s)
+        if account.recorded and (account.number != node.lease or not ledger.armed):
+            client.health()  # what it agreed to stands until it is there to agree anew: it may have just died
+        self._ask(node, account, ledger)
         seen = account.seen if account.seen is not None and account.seen.number == node.lease else None
         sent = self._clock.since_boot()
-        document = client.leases.renew(self._lessor.controller_id, self._body(node, seen, peers, arm))
+        document = client.leases.renew(self._lessor.controller_id, self._body(node, seen, account.ledger))
         try:
             return self._take(node, account, document, seen, sent)
         except (KeyError, TypeError, ValueError) as error:
             raise ServerUnreachable(f"what answers there is not a hyper of this version: {error!r}") from error
 
-    def _ask(self, node: Node, account: _Account, arm: bool, peers: frozenset[str]) -> None:
-        ledger = asked(account.ledger, arm, peers)
+    def _may_arm(self, account: _Account, peers: frozenset[str]) -> bool:
+        fellow = self._fellow(account, *peers) if len(peers) + 1 == PAIR else None
+        return may_arm(len(peers) + 1, account.guarded, account.peers_heard, fellow)
+
+    def _fellow(self, account: _Account, address: str) -> Fellow | None:
+        """What is known of the other one of two nodes, at that address."""
+        with self._lock:
+            other = next((each for each in self._accounts.values() if each.address == address), None)
+            if other is None or other.number == 0:
+                return None
+            return Fellow(
+                answers=not other.silent,
+                hears=other.peers_heard > 0 and other.ledger.peers == {account.address},
+                apart=self._lessor.boot_id not in (account.boot_id, other.boot_id),
+            )
+
+    def _ask(self, node: Node, account: _Account, ledger: Ledger) -> None:
+        """Note what is asked of a node before it is: struck out where it is to agree anew, else written."""
         if account.number == node.lease and ledger is account.ledger:
             return
-        if account.recorded:
+        if account.recorded and account.number == node.lease and ledger.armed:
+            self._record(node, account, ledger)  # of another length; it ends by itself as before
+        elif account.recorded:
             with _own(), self._database.write() as transaction:
                 meta.put(transaction, _key(node.name), "")
-            account.recorded = account.written = False
+            account.recorded, account.written = False, None
             reach("lease.record.struck")
         with self._lock:
+            if account.number != node.lease:
+                ledger = begun(ledger.heard_at, ledger.arm, ledger.peers, ledger.ttl_s)
             account.number = node.lease
-            account.ledger = Ledger(ledger.heard_at, arm, peers)
+            account.ledger = ledger
 
-    def _body(self, node: Node, seen: _Seen | None, peers: frozenset[str], arm: bool) -> dict[str, Any]:
+    def _body(self, node: Node, seen: _Seen | None, ledger: Ledger) -> dict[str, Any]:
         return {
             "term": self._lessor.term,
             "holder": self._lessor.holder,
             "number": node.lease,
-            "ttl_s": self._lessor.ttl_s,
+            "ttl_s": ledger.ttl_s,
             "seen": None if seen is None else {"boot_id": seen.boot_id, "moment": seen.moment},
-            "arm": arm,
-            "peers": sorted(peers),
+            "arm": ledger.arm,
+            "peers": sorted(ledger.peers),
             "witness_key": self._lessor.witness_key,
         }
 
@@ -264,23 +308,26 @@ class LeaseBook:
         )
         if node.cluster_id and answer.cluster_id != node.cluster_id:
             return answer  # a stranger's word about its lease is worth nothing
-        account.seen = _Seen(boot_id, moment, node.lease)
+        account.seen, account.boot_id = _Seen(boot_id, moment, node.lease), boot_id
         account.guarded, account.peers_heard = document["guarded"] is True, int(document["peers_heard"])
-        now, span = self._clock.since_boot(), self._lessor.ttl_s / 2
+        now = self._clock.since_boot()
         with self._lock:
             account.ledger = answered(account.ledger, now, armed)
             fresh = Fresh(now, sent, boot_id, moment)
-            self._fresh[node.address] = renewed(self._fresh.get(node.address), now, fresh, span)
-        if account.ledger.armed and not account.written:
-            self._record(node, account)
+            self._fresh[node.address] = renewed(self._fresh.get(node.address), now, fresh, self._least_s / 2)
+        if account.ledger.armed and account.written != _lengths(account.ledger):
+            self._record(node, account, account.ledger)
         return answer
 
-    def _record(self, node: Node, account: _Account) -> None:
-        record = json.dumps({"cluster_id": node.cluster_id, "peers": sorted(account.ledger.peers)})
+    def _record(self, node: Node, account: _Account, ledger: Ledger) -> None:
+        """Write down what a node agreed to, for who leads after this controller."""
+        shortest_s, longest_s = _lengths(ledger)
+        lengths = {"shortest_s": shortest_s, "longest_s": longest_s}
+        record = json.dumps({"cluster_id": node.cluster_id, "peers": sorted(ledger.peers), **lengths})
         account.recorded = True
         with _own(), self._database.write() as transaction:
             meta.put(transaction, _key(node.name), record)
-        account.written = True
+        account.written = shortest_s, longest_s
         reach("lease.record.written")
 
 
@@ -297,7 +344,7 @@ class LeaseFence:
         """Whether the node agreed that its lease ends by itself."""
         if self._book.armed(node.name):
             return None
-        return "its lease does not end by itself (that takes three nodes, and a watchdog on the host)"
+        return "its lease does not end by itself (that takes another node that heard it when it fell silent, and a watchdog)"
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         """Wait until the lease has ended for certain. Raises FenceFailed when that is not to be expected."""
@@ -308,7 +355,7 @@ class LeaseFence:
                 words = f"nobody renewed its lease for {self._book.silence(node.name):.0f} s, and it ends by itself"
                 return Proof(self.name, Scope.RECREATABLE, words)
             now = self._clock.monotonic()
-            deadline = now + self._book.longest_s + PATIENCE_S if deadline is None else deadline
+            deadline = now + self._book.longest_s(node.name) + PATIENCE_S if deadline is None else deadline
             if cancelled.is_set() or now >= deadline or not self._book.armed(node.name):
                 raise FenceFailed(left)
             cancelled.wait(LOOK_S)
@@ -326,9 +373,15 @@ def _key(name: str) -> str:
     return f"lease:{name}"
 
 
-def _peers_of(record: str | None, node: Node) -> frozenset[str] | None:
-    """Whom a node was told to ask when it agreed that its lease ends by itself; None when it did not, or was another's."""
+def _lengths(ledger: Ledger) -> tuple[float, float]:
+    return ledger.shortest_s, ledger.longest_s
+
+
+def _recall(record: str | None, node: Node, now: float) -> Ledger | None:
+    """What a node agreed to with an earlier controller; None when it did not, or was another's, or how long is not written."""
     if not record:
         return None
     values = json.loads(record)
-    return frozenset(values["peers"]) if values["cluster_id"] == node.cluster_id else None
+    if values["cluster_id"] != node.cluster_id or "longest_s" not in values:
+        return None
+    return recalled(now, frozenset(values["peers"]), float(values["shortest_s"]), float(values["longest_s"]))

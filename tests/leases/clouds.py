@@ -1,0 +1,222 @@
+"""Clouds of processes on this host: agents and watchdogs with fake machines, and a controller as on another host beside them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.free_ports import free_port
+from tests.leases.processes import LIMIT_S, TTL_S, Processes
+from tests.leases.relays import Relay
+from tests.leases.words import eventually
+
+from garbi.base.errors import GarbiError
+from garbi.hyper.drivers.fake import FakeWorld
+from garbi.iaas_api.client import IaasClient
+
+SETTINGS = {"CHECK_PERIOD_S": "1", "UNREACHABLE_AFTER_S": "4", "LEASE_TTL_S": f"{TTL_S:g}", "AUDIT_PERIOD_S": "0"}
+HOME = "tests.leases.other_home"
+FAKE = {"GARBI_DRIVER_FAKE_PERSIST": "true", "GARBI_MEM_LIMIT_MIB": "4096"}
+
+
+class HostProcesses:
+    """A host: its agent, its watchdog, what runs on it, and the way to it."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.name, self.data_dir, self.port = name, root / name, free_port()
+        self.relay = Relay(self.port)
+        (self.data_dir / "drivers" / "fake").mkdir(parents=True)
+        self.world = FakeWorld.at(self.data_dir / "drivers" / "fake")
+        """The daemon of its machines, which goes on whatever becomes of the agent."""
+        self.running = Processes(self.data_dir, FAKE)
+        self.agent = self._serve()
+        self.running.url = f"http://127.0.0.1:{self.port}"
+        eventually(f"{name} answers", self._answers)
+        self.watchdog = self.running.watch()
+
+    @property
+    def token(self) -> str:
+        return (self.data_dir / "token").read_text().strip()
+
+    def machines(self) -> list[str]:
+        """What runs there, whatever anybody says."""
+        return sorted(each.id for each in self.world.machines() if each.powered and each.cluster_id)
+
+    def lease(self) -> dict[str, Any]:
+        """The lease that its controller has there."""
+        found: list[dict[str, Any]] = self.running.client().leases.list()
+        return found[0] if found else {}
+
+    def start(self) -> None:
+        """Boot it, as it were: what ran does not."""
+        self.agent = self._serve()
+        self.watchdog = self.running.watch()
+
+    def end_agent(self) -> None:
+        """Kill the agent alone."""
+        _end(self.agent)
+
+    def kill(self) -> None:
+        """Cut the power."""
+        _end(self.watchdog)
+        _end(self.agent)
+        for machine in self.machines():
+            self.world.kill(machine)
+
+    def close(self) -> None:
+        self.relay.close()
+        self.running.end()
+
+    def _serve(self) -> subprocess.Popen[str]:
+        return self.running.start("serve", "--port", str(self.port))
+
+    def _answers(self) -> bool:
+        try:
+            self.running.client().health()
+        except (GarbiError, OSError):
+            return False
+        return True
+
+
+@dataclass
+class ProcessCloud:
+    """Hosts and a controller. `settings` are variables of the controller, without their prefix."""
+
+    root: Path
+    hosts: dict[str, HostProcesses]
+    settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
+    port: int = field(default_factory=free_port)
+    controller: subprocess.Popen[bytes] | None = None
+    twice: list[str] = field(default_factory=list)
+
+    @property
+    def client(self) -> IaasClient:
+        return IaasClient(f"http://127.0.0.1:{self.port}", token=(self.root / "iaas" / "token").read_text().strip())
+
+    def start_controller(self) -> None:
+        """Start it and wait until it leads."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_")}
+        environment |= {f"GARBI_IAAS_{name}": value for name, value in self.settings.items()}
+        with (self.root / "iaas.log").open("ab") as log:
+            self.controller = subprocess.Popen(
+                [sys.executable, "-m", HOME, "serve", "--port", str(self.port), "--data-dir", self.root / "iaas"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        eventually("the controller leads", self._leads)
+
+    def kill_controller(self) -> None:
+        """End it as a power cut does."""
+        assert self.controller is not None
+        self.controller.kill()
+        self.controller.wait(LIMIT_S)
+
+    def cut_controller(self) -> None:
+        """Cut the controller off from every host; they hear each other."""
+        for host in self.hosts.values():
+            host.relay.cut_for.add("controller")
+
+    def cut_off(self, name: str) -> None:
+        """Cut one host off from the controller and from the other hosts."""
+        self.hosts[name].relay.cut_for |= {"controller", "peers"}
+        if len(self.hosts) == 2:  # of more, a relay does not tell who of the others asks
+            for host in self.hosts.values():
+                host.relay.cut_for.add("peers")
+
+    def mend(self) -> None:
+        """Mend every way."""
+        for host in self.hosts.values():
+            host.relay.cut_for.clear()
+
+    def join(self) -> None:
+        """Make every host a node, and wait until their leases end by themselves."""
+        for host in self.hosts.values():
+            address = f"127.0.0.1:{host.relay.port}"
+            spec = {"name": host.name, "address": address, "provision": False, "token": host.token}
+            self.client.nodes.add(spec)
+        for name in self.hosts:
+            self.node_is(name, "ready")
+
+    def armed(self, *names: str) -> None:
+        """Wait until the leases of these hosts, or of all, end by themselves, and the controller has it from them twice."""
+        for name in names or tuple(self.hosts):
+            eventually(f"{name} is armed", lambda name=name: self.hosts[name].lease().get("armed"))
+        moment = threading.Event()
+        moment.wait(2.5 * float(self.settings["CHECK_PERIOD_S"]))  # it is said once more with each check
+
+    def add(self, machine_id: str, node: str, policy: str = "recreate") -> None:
+        """A machine that runs."""
+        spec = {"image": "any", "type": "fake", "mem": 16, "id": machine_id, "node": node, "on_node_failure": policy}
+        self.client.machines.add(spec)
+        eventually(f"{machine_id} runs", lambda: machine_id in self.hosts[node].machines())
+
+    def node_is(self, name: str, state: str) -> None:
+        eventually(f"{name} is {state}", lambda: self.client.nodes.get(name)["state"] == state)
+
+    def runs_on(self, machine_id: str, name: str) -> None:
+        """Wait until the controller has it that a machine runs on a node, and it does."""
+
+        def holds() -> bool:
+            found = self.client.machines.get(machine_id)
+            return (found["node"], found["state"]) == (name, "running") and machine_id in self.hosts[name].machines()
+
+        eventually(f"{machine_id} runs on {name}", holds)
+
+    def looks(self, done: threading.Event) -> None:
+        """Look at every host all the time, and note what runs twice."""
+        while not done.wait(0.1):
+            found = [(machine, host.name) for host in self.hosts.values() for machine in host.machines()]
+            names = [machine for machine, _ in found]
+            self.twice += [str(found) for machine in names if names.count(machine) > 1]
+
+    def _leads(self) -> bool:
+        assert self.controller is not None
+        assert self.controller.poll() is None, (self.root / "iaas.log").read_text()[-4000:]
+        try:
+            return bool(self.client.health()["leads"])
+        except (OSError, GarbiError):
+            return False
+
+
+@contextmanager
+def cloud_of(root: Path, *names: str, **settings: str) -> Iterator[ProcessCloud]:
+    """A cloud of these nodes for as long as the block runs; nothing may ever run twice in it."""
+    hosts = _hosts(root, names)
+    cloud = ProcessCloud(root, {host.name: host for host in hosts}, {**SETTINGS, **settings})
+    done = threading.Event()
+    looking = threading.Thread(target=cloud.looks, args=(done,))
+    looking.start()
+    try:
+        cloud.start_controller()
+        cloud.join()
+        yield cloud
+    finally:
+        done.set()
+        looking.join()
+        if cloud.controller is not None:
+            cloud.controller.kill()
+            cloud.controller.wait(LIMIT_S)
+        for host in hosts:
+            host.close()
+    assert cloud.twice == []
+
+
+def _hosts(root: Path, names: Sequence[str]) -> list[HostProcesses]:
+    with ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(lambda name: HostProcesses(root, name), names))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.wait(LIMIT_S)
