@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from garbi.base.failpoints import EXIT_CODE
 from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas_api.client import IaasClient
@@ -60,6 +61,16 @@ class Service:
         assert len(said) == 1, words
         assert "Traceback" not in words
         return said[0]
+
+    def crash(self, place: str, *arguments: str) -> None:
+        """Let it die at a place of its start."""
+        self.settings["GARBI_CRASH_AT"] = place
+        try:
+            dying = self._start(*arguments)
+            _, words = dying.communicate(timeout=LIMIT_S)
+        finally:
+            del self.settings["GARBI_CRASH_AT"]
+        assert dying.returncode == EXIT_CODE, words
 
     def kill(self) -> None:
         """End it as a power cut does."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base import logs
@@ -12,6 +14,7 @@ from garbi.base.failpoints import reach
 from garbi.base.tally import Tally
 from garbi.base.token import open_secret
 from garbi.content.uploads import ContentLimits
+from garbi.hyper.agent.adoption import Adoption
 from garbi.hyper.agent.agent import Agent, Parts
 from garbi.hyper.agent.audit import Audit
 from garbi.hyper.agent.events import open_feed
@@ -41,31 +44,55 @@ from garbi.hyper.publishing.nftables import PublishingTable
 from garbi.hyper.settings import Settings
 from garbi.hyper.store import meta
 from garbi.hyper.store.database import Database
+from garbi.hyper.store.image_files import ImageFiles
 from garbi.hyper.store.images import ImageTable
+from garbi.hyper.store.machine_files import MachineFiles, read_records
 from garbi.hyper.store.migrate import migrate
+from garbi.hyper.store.traces import DATABASE as DATABASE
+from garbi.hyper.store.traces import Loss, LossKind, find_loss, keep_identity, set_aside
 from garbi.storage.ballast import Ballast
 from garbi.storage.lock import DataDirLock
+from garbi.storage.soundness import damage
 
-DATABASE = "hyper.db"
+log = logging.getLogger(__name__)
+
 NO_FILE = Path("/nonexistent")
 SIMULATED = "fake"
 """The driver of simulated agents."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """How an agent is opened; see `open_agent`."""
+
+    clock: Clock
+    simulated: bool
+    ask: Ask
+    adopt: bool
+
+
 def open_agent(
-    settings: Settings, clock: Clock | None = None, simulated: bool = False, *, ask: Ask = ask_witnesses
+    settings: Settings,
+    clock: Clock | None = None,
+    simulated: bool = False,
+    *,
+    ask: Ask = ask_witnesses,
+    adopt: bool = False,
 ) -> Agent:
     """Open the data directory, adopt what runs, and begin to work.
+
+    A directory whose database is lost, emptied or older than what lies beside it is refused by FinalError; with `adopt` it is
+    made anew.
 
     A `simulated` agent pretends to have a host to itself: its machines are fake, and no port of this host is taken for them.
     `ask` asks other nodes about a controller.
     Raises DataDirLocked when another agent has it, NoSpace, or FinalError when the directory cannot be used.
     """
-    clock = clock or SystemClock()
+    around = _Surroundings(clock or SystemClock(), simulated, ask, adopt)
     _make_data_dir(settings.data_dir)
     lock = DataDirLock(settings.data_dir)
     try:
-        return Agent(_build(settings, clock, lock, simulated, ask))
+        return Agent(_build(settings, lock, around))
     except BaseException:
         lock.release()
         raise
@@ -84,20 +111,50 @@ def _make_data_dir(path: Path) -> None:
         ) from error
 
 
-def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool, ask: Ask) -> Parts:
-    secret = open_secret(settings.data_dir)
-    database = _open_database(settings.data_dir / DATABASE)
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What an agent finds in its data directory: who it is, its rows, and the drivers that know it by that."""
+
+    cluster_id: str
+    database: Database
+    table: ImageTable
+    drivers: DriverRegistry
+
+
+def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
+    """Open the database, or make it anew, and bring the files beside it in line with it."""
+    data_dir, clock, simulated = settings.data_dir, around.clock, around.simulated
+    loss = _look_for_loss(data_dir, around.adopt)
+    database = _open_database(data_dir / DATABASE)
     reach("agent.open.migrated")
-    cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, secrets.token_hex(16))
+    named = loss.cluster_id if loss is not None else None
+    cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, named or secrets.token_hex(16))
     reach("agent.open.named")
-    table = ImageTable(database)
-    library, share = _open_library(settings, table, clock), ImageShare(settings.image_share, settings.image_use)
+    keep_identity(data_dir, cluster_id)
+    image_files, files = ImageFiles(data_dir), MachineFiles(data_dir, cluster_id, durable=not simulated)
+    database.heralded_by(files)
     found = installed(SIMULATED) if simulated else None
     drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name), found)
+    if loss is not None:
+        adoption = Adoption(data_dir, database, drivers, image_files, clock, boot_id())
+        log.warning("the database was made anew", extra={"detail": adoption.run(loss)})
+        reach("agent.open.adopted")
+    files.repair(database, read_records(data_dir)[0])
+    table = ImageTable(database, image_files)
+    table.repair_files()
+    return _Kept(cluster_id, database, table, drivers)
+
+
+def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Parts:
+    clock, simulated = around.clock, around.simulated
+    secret = open_secret(settings.data_dir)
+    kept = _take_up(settings, around)
+    cluster_id, database, table, drivers = kept.cluster_id, kept.database, kept.table, kept.drivers
+    library, share = _open_library(settings, table, clock), ImageShare(settings.image_share, settings.image_use)
     holder = UnboundPorts() if simulated else PortHolder()
     publisher = Publisher(database, drivers, holder, PublishingTable(cluster_id))
     host = Host(settings.node_name, boot_id(), _capacity(settings))
-    leases = Leases(database, settings.data_dir, clock, host.boot_id, ask)
+    leases = Leases(database, settings.data_dir, clock, host.boot_id, around.ask)
     tally = Tally()
     converger = Converger(
         database,
@@ -134,6 +191,24 @@ def _build(settings: Settings, clock: Clock, lock: DataDirLock, simulated: bool,
         capacity=host.capacity,
         lock=lock,
     )
+
+
+def _look_for_loss(data_dir: Path, adopt: bool) -> Loss | None:
+    """What is to be adopted; raises FinalError when there is something and nobody said so. What is of no use is put aside."""
+    path = data_dir / DATABASE
+    damaged = adopt and damage(path) is not None
+    loss = find_loss(data_dir, unreadable=damaged)
+    if loss is None:
+        return None
+    if not adopt:
+        raise FinalError(f"{loss.words}; nothing was changed: {loss.way_on}")
+    if loss.cluster_id is None:
+        raise FinalError(
+            f"{loss.words}, and no file names its cluster id: put back a backup, or give a new agent an empty one"
+        )
+    if damaged or loss.kind is not LossKind.OLDER:
+        set_aside(path, "damaged" if damaged else loss.kind)
+    return loss
 
 
 def _open_database(path: Path) -> Database:
@@ -177,14 +252,16 @@ def _image_file(machine: Machine, table: ImageTable, library: ImageLibrary) -> I
     return ImageFile(machine.image_sha256, ImageType.DOCKER, NO_FILE, 0)
 
 
-def serve(host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> None:
-    """Serve one agent over REST until SIGTERM or SIGINT; machines keep running."""
+def serve(
+    host: str | None = None, port: int | None = None, data_dir: Path | None = None, *, adopt: bool = False
+) -> None:
+    """Serve one agent over REST until SIGTERM or SIGINT; machines keep running. See `open_agent`."""
     from garbi.hyper.rest.server import run
 
     settings = Settings.from_environment(host=host, port=port, data_dir=data_dir)
     logs.configure()
     _refuse_exposed_daemons()
-    agent = open_agent(settings)
+    agent = open_agent(settings, adopt=adopt)
     try:
         run(agent, settings.host, settings.port)
     finally:

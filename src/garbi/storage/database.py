@@ -22,10 +22,15 @@ E = TypeVar("E")
 
 @dataclass(slots=True)
 class Transaction(Generic[E]):
-    """A running write: the connection, and the events that it will have written."""
+    """A running write: the connection, and the events that it will have written.
+
+    `noted` names what else has changed, for heralds only; they add to `finishing` what is to be done once it is committed.
+    """
 
     connection: Connection
     events: list[E] = field(default_factory=list)
+    noted: list[str] = field(default_factory=list)
+    finishing: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Herald(Protocol[E]):
@@ -100,13 +105,15 @@ class Database(Generic[E]):
                 transaction: Transaction[E] = Transaction(connection)
                 self._condition(transaction)
                 yield transaction
-                for herald in self._heralds if transaction.events else ():
+                for herald in self._heralds if transaction.events or transaction.noted else ():
                     announced = True
                     herald.announce(transaction)
         except BaseException:
             for herald in self._heralds if announced else ():
                 herald.abandon(transaction.events)
             raise
+        for finish in transaction.finishing:
+            finish()
         if transaction.events:
             for listener in self._listeners:
                 listener(transaction.events)

@@ -65,13 +65,14 @@ def doctor(context: click.Context, data_dir: Path | None, output: Format) -> Non
     """Check this host, also without a server, and say how to mend what fails; exit status 1 when something does."""
     from dataclasses import asdict
 
+    from garbi.hyper.agent.doctor import check_database
     from garbi.hyper.host.doctor import CHECKS, DoctorSettings, run_checks
     from garbi.hyper.leases.doctor import check_watchdog
 
     settings = DoctorSettings() if data_dir is None else DoctorSettings(data_dir=data_dir)
     checks: list[Document] = [
         {**asdict(check), "status": str(check.status)}
-        for check in run_checks(settings, {**CHECKS, "watchdog": check_watchdog})
+        for check in run_checks(settings, {**CHECKS, "database": check_database, "watchdog": check_watchdog})
     ]
     if not show_checks(checks, output):
         context.exit(1)

@@ -29,7 +29,12 @@ from garbi.terminal.identity import is_loopback
 @click.option(
     "--allow-remote", is_flag=True, help="Listen on an address that others reach; who listens there can read the token."
 )
-def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool) -> None:
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Once, when the database is lost, empty, damaged or older than the files of the machines: make it anew from them.",
+)
+def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool, adopt: bool) -> None:
     """Run the agent of this host until Ctrl-C; machines keep running."""
     if not is_loopback(host) and not allow_remote:
         raise FinalError(
@@ -38,4 +43,4 @@ def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool) -> No
         )
     from garbi.hyper.main import serve as serve_agent
 
-    serve_agent(host, port, data_dir)
+    serve_agent(host, port, data_dir, adopt=adopt)

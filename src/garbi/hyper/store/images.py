@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
-from garbi.base.clock import from_wire, to_wire
 from garbi.base.errors import AlreadyExists, ImageInUse, NotFound
-from garbi.hyper.model.image import Image, ImageState, ImageType
+from garbi.hyper.model.image import Image
 from garbi.hyper.store.database import Database
+from garbi.hyper.store.image_files import ImageFiles, read_row, to_values
 from garbi.hyper.store.schema import images, kept, machines
 
 SHOWN_USERS = 5
@@ -19,33 +18,38 @@ SHOWN_USERS = 5
 class ImageTable:
     """The rows behind the image library of a host."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, files: ImageFiles | None = None) -> None:
+        """`files` have each name once more."""
         self._database = database
+        self._files = files
 
     def insert(self, image: Image) -> None:
         """Write a new image; raises AlreadyExists when the name is taken."""
-        values = {
-            "name": image.name,
-            "type": image.type,
-            "size": image.size,
-            "virtual_size": image.virtual_size,
-            "sha256": image.sha256,
-            "state": image.state,
-            "created_at": to_wire(image.created_at),
-            "cached": image.cached,
-            "used_at": to_wire(image.used_at),
-        }
         with self._database.write() as transaction:
             taken = transaction.connection.execute(select(images.c.name).where(images.c.name == image.name)).first()
             if taken is not None:
                 raise AlreadyExists(f"an image called {image.name} is here already", field="name")
-            transaction.connection.execute(insert(images).values(**values))
+            if self._files is not None:
+                self._files.write(image)
+            transaction.connection.execute(insert(images).values(**to_values(image)))
+
+    def repair_files(self) -> None:
+        """Write the files that are missing, and delete those of names that are no more."""
+        if self._files is None:
+            return
+        rows = {image.name: image for image in self.list()}
+        written = {image.name: image for image in self._files.read()}
+        for name in written.keys() - rows.keys():
+            self._files.delete(name)
+        for name, image in rows.items():
+            if name not in written or written[name].sha256 != image.sha256:
+                self._files.write(image)
 
     def get(self, name: str) -> Image | None:
         """The image of that name."""
         with self._database.read() as connection:
             row = connection.execute(select(images).where(images.c.name == name)).first()
-        return _from_row(row) if row is not None else None
+        return read_row(row) if row is not None else None
 
     def evictable(self) -> list[Image]:
         """The cached images whose content no machine, no kept disk and no name for good needs, the least recently used first."""
@@ -58,12 +62,12 @@ class ImageTable:
         free = images.c.cached & ~named & ~used.exists() & ~below.exists()
         with self._database.read() as connection:
             rows = connection.execute(select(images).where(free).order_by(images.c.used_at, images.c.name))
-            return [_from_row(row) for row in rows]
+            return [read_row(row) for row in rows]
 
     def list(self) -> list[Image]:
         """Every image, by name."""
         with self._database.read() as connection:
-            return [_from_row(row) for row in connection.execute(select(images).order_by(images.c.name))]
+            return [read_row(row) for row in connection.execute(select(images).order_by(images.c.name))]
 
     def delete(self, name: str) -> None:
         """Delete the row; raises NotFound, or ImageInUse, which names the machines made from it, or the disks that lie on it."""
@@ -74,6 +78,8 @@ class ImageTable:
                 raise NotFound(f"no image is called {name}")
             _check_unused(connection, name)
             connection.execute(delete(images).where(images.c.name == name))
+        if self._files is not None:
+            self._files.delete(name)
 
     def needed_beside(self, image: Image) -> bool:
         """Whether another name or a machine needs the content too; raises ImageInUse when the name has to stay."""
@@ -109,17 +115,3 @@ def _check_unused(connection: Connection, name: str) -> None:
 
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_USERS]) + (", …" if len(names) > SHOWN_USERS else "")
-
-
-def _from_row(row: Row[Any]) -> Image:
-    return Image(
-        name=row.name,
-        type=ImageType(row.type),
-        size=row.size,
-        virtual_size=row.virtual_size,
-        sha256=row.sha256,
-        state=ImageState(row.state),
-        created_at=from_wire(row.created_at),
-        cached=row.cached,
-        used_at=from_wire(row.used_at),
-    )

@@ -47,12 +47,17 @@ def insert_machine(transaction: Transaction, machine: Machine, capacity: Capacit
         raise AlreadyExists(f"a machine with the id {machine.id} is here already", field="id")
     _check_ports(connection, machine.ports)
     _check_capacity(connection, machine, capacity)
-    connection.execute(insert(machines).values(**_to_row(machine)))
+    put_machine(transaction, machine)
     used = update(images).where(images.c.name == machine.image)
     connection.execute(used.values(used_at=to_wire(machine.created_at)))
-    if machine.ports:
-        connection.execute(insert(ports), [_port_row(machine.id, port) for port in machine.ports])
     events.append(transaction, EventKind.CREATED, machine, machine.created_at)
+
+
+def put_machine(transaction: Transaction, machine: Machine) -> None:
+    """Write a machine with its ports as it is; the database refuses a second owner of a port or an address."""
+    transaction.connection.execute(insert(machines).values(**_to_row(machine)))
+    if machine.ports:
+        transaction.connection.execute(insert(ports), [_port_row(machine.id, port) for port in machine.ports])
 
 
 def find(connection: Connection, machine_id: str) -> Machine | None:
@@ -108,6 +113,8 @@ def save_order(transaction: Transaction, machine: Machine, lease: int, number: i
     """
     ordered = max(number, machine.ordered)
     _update(transaction, machine.id, lease=lease, ordered=ordered)
+    if lease != machine.lease:
+        transaction.noted.append(machine.id)  # no event tells it, and its file has it
     return replace(machine, lease=lease, ordered=ordered)
 
 
