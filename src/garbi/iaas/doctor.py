@@ -11,18 +11,24 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from garbi.base.checks import Check, Finding, fail, ok, run_checks, run_program, warn
 from garbi.base.programs import find_program
 from garbi.base.token import TOKEN_FILE
 from garbi.iaas.fences.power import PowerFence, find_flaw
 from garbi.iaas.model.node import Node
+from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.monitor.rivals import MEND, RIVAL
 from garbi.iaas.provisioning.target import Share
 from garbi.iaas.settings import Settings
 from garbi.storage.engine import is_sqlite, path_of
 from garbi.storage.room import REMOTE_FILE_SYSTEMS, examine_room, existing_parent, file_system
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
 TIMEOUT_S = 10.0
 MOST_ASKED, POWER_LIMIT_S = 16, 18.0
 """Of how many hosts the power program is asked at once, and three times what each answer may take."""
@@ -168,6 +174,16 @@ def check_obedience(settings: Settings) -> Finding | None:
     return ok("no node was found to obey another controller") if known else None
 
 
+def check_removed(settings: Settings) -> Finding | None:
+    """Nothing may run on on hosts whose nodes were removed while they were silent."""
+    left = [each for each in _tombstones(settings) if each.may_run]
+    if not left:
+        return None
+    words = "; ".join(f"{each.name} at {each.address}: {', '.join(each.may_run)}" for each in left)
+    mend = "let the host answer, or see that it is off; `iaas node add` of it ends this, too"
+    return warn(f"machines may run on on hosts that were removed by force while silent: {words[:1000]}", mend)
+
+
 def check_token(settings: Settings) -> Finding:
     """Only the owner reads the token that commands the cloud."""
     path = settings.data_dir / TOKEN_FILE
@@ -237,9 +253,21 @@ def check_clock(settings: Settings) -> Finding:
 
 def _nodes(settings: Settings) -> Sequence[Node]:
     """The nodes, as far as the database tells."""
+    from garbi.iaas.store import nodes
+
+    return _rows(settings, nodes.list)
+
+
+def _tombstones(settings: Settings) -> Sequence[Tombstone]:
+    """Nodes that were removed while they were silent, as far as the database tells."""
+    from garbi.iaas.store import tombstones
+
+    return _rows(settings, tombstones.list)
+
+
+def _rows(settings: Settings, read: Callable[[Connection], Sequence[T]]) -> Sequence[T]:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from garbi.iaas.store import nodes
     from garbi.storage.engine import make_engine
 
     url = settings.database_url
@@ -248,7 +276,7 @@ def _nodes(settings: Settings) -> Sequence[Node]:
     engine = make_engine(url, busy_timeout_s=TIMEOUT_S / 2, quick=True)
     try:
         with engine.connect() as connection:
-            return nodes.list(connection)
+            return read(connection)
     except SQLAlchemyError:
         return []
     finally:
@@ -266,6 +294,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "database": check_database,
     "leadership": check_leadership,
     "obedience": check_obedience,
+    "removed-nodes": check_removed,
     "token": check_token,
     "image-share": check_share,
     "power": check_power,

@@ -39,6 +39,7 @@ from garbi.iaas.loops.failover import Failover, FailoverParts
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.replanning import Replanning, ReplanningParts
 from garbi.iaas.loops.runner import OperationRunner
+from garbi.iaas.loops.tombstones import TombstoneParts, Tombstones
 from garbi.iaas.loops.watchers import Roster, Watchers
 from garbi.iaas.loops.watching import Watching
 from garbi.iaas.loops.work import Loop, Loops, Work
@@ -49,7 +50,7 @@ from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationKind
 from garbi.iaas.nodes import NodeClients
 from garbi.iaas.settings import Settings
-from garbi.iaas.store import events, meta, secrets
+from garbi.iaas.store import events, meta, secrets, tombstones
 from garbi.iaas.store.database import Database
 from garbi.iaas.store.images import ImageTable
 from garbi.iaas.store.migrate import migrate
@@ -263,9 +264,11 @@ class _Maker:
             lambda: mandate.leads,
         )
         watchers = Watchers(watching)
-        hosts = Hosts(settings, database, clients, self.feed, clock, watchers.watch, watchers.unwatch, watchers.renew)
+        asked = (watchers.watch, watchers.unwatch, watchers.renew)
+        hosts = Hosts(settings, database, clients, self.feed, clock, *asked, mandate.controller_id)
         placement = Placement(database, settings, clock=clock)
-        workflows = _workflows(hosts, placement, converger)
+        tombs = Tombstones(TombstoneParts(mandate.controller_id, database, self._grave_clients(mandate), clock, book))
+        workflows = _workflows(hosts, placement, converger, tombs.wake)
         runner = OperationRunner(database, workflows, clock, settings.provision_parallel)
         converger.on_stranded(stirred.set)
         wake, heard_since = converger.wake, watchers.heard_since
@@ -274,7 +277,16 @@ class _Maker:
         fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally, book.rival)
         grace_s = settings.unreachable_after_s
         failover = Failover(FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s), stirred)
-        return Loops(clients, converger, watchers, runner, (failover, *self.others))
+        return Loops(clients, converger, watchers, runner, (failover, tombs, *self.others))
+
+    def _grave_clients(self, mandate: Mandate) -> NodeClients:
+        """The way to agents whose nodes were removed, by their cluster ids."""
+
+        def secret_of(cluster_id: str) -> str | None:
+            with self.database.read() as connection:
+                return tombstones.secret_of(connection, cluster_id)
+
+        return NodeClients(secret_of, transports=self.around.transports, authority=mandate)
 
     def _lessor(self, mandate: Mandate) -> Lessor:
         key = meta.get_or_set(self.database, meta.WITNESS_KEY, random.token_hex(32))
@@ -290,10 +302,12 @@ class _Maker:
         return SshFence(mandate.controller_id, settings.data_dir), power
 
 
-def _workflows(hosts: Hosts, placement: Placement, converger: Converger) -> dict[OperationKind, Workflow]:
+def _workflows(
+    hosts: Hosts, placement: Placement, converger: Converger, ask: Callable[[], None]
+) -> dict[OperationKind, Workflow]:
     return {
         OperationKind.NODE_ADD: AddNode(hosts),
-        OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake, converger.dismiss),
+        OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake, converger.dismiss, ask),
         OperationKind.NODE_DRAIN: Drain(hosts, placement, converger.hands.holding, converger.wake),
     }
 

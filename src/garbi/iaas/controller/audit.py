@@ -15,10 +15,11 @@ from garbi.iaas.imagestore import ImageStore
 from garbi.iaas.loops.looking import read
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node
+from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.monitor.verdict import TRUSTED
 from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.store import audit as records
-from garbi.iaas.store import machines, meta, nodes
+from garbi.iaas.store import machines, meta, nodes, tombstones
 from garbi.iaas.store.database import Database
 
 PROBE_S = 10.0
@@ -56,6 +57,9 @@ class Audit:
         with self.database.read() as connection:
             for found in records.findings(connection):
                 yield Violation(found.invariant, found.subject, found.detail)
+            for each in tombstones.list(connection):
+                if each.may_run:
+                    yield Violation("I5", f"node {each.name}", _of_tombstone(each), certain=False)
 
     def _of_images(self) -> Iterator[Violation]:
         """I5: every content belongs to a row. I10: what an image names is there, whole."""
@@ -112,6 +116,14 @@ def _compare(node: Node, reported: dict[str, Sight], rows: dict[str, Machine]) -
             yield Violation("I5", machine_id, f"{row.state} here, absent on {node.name}")
         elif found.settled and found.state is not row.state:
             yield Violation("I5", machine_id, f"{row.state} here, {found.state} on {node.name}")
+
+
+def _of_tombstone(each: Tombstone) -> str:
+    said = f", which said last: {each.said}" if each.said else ""
+    return (
+        f"it was removed by force while it was silent: {', '.join(each.may_run)} may run on at {each.address}, until "
+        f"that is told to remove them{said}; it is asked until {each.until:%Y-%m-%d}"
+    )
 
 
 def _of_lease(node: Node, leases: list[Document], term: int) -> Iterator[Violation]:

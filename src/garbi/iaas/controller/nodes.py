@@ -33,7 +33,7 @@ from garbi.iaas.store import nodes as table
 from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.workflows.remove_node import FORGOTTEN
 
-OUT_OF_REACH = (NodeState.UNAVAILABLE, NodeState.FAILED)
+OUT_OF_REACH = (NodeState.UNREACHABLE, NodeState.UNAVAILABLE, NodeState.FAILED)
 """The states of nodes that are removed, with force, without their hosts."""
 
 
@@ -106,7 +106,8 @@ class Nodes:
     def remove(self, name: str, force: bool = False) -> Node:
         """Begin to remove a node; with `force` its machines go first. Raises NotFound, Conflict, which names machines.
 
-        A node that is unavailable or failed is forgotten, with `force`, whatever its host says.
+        A node that is unreachable, unavailable or failed is forgotten, with `force`, whatever its host says: once that answers
+        again, what was removed with the node is removed there.
         """
         with self._database.write() as transaction:
             node = _find(transaction.connection, name)
@@ -114,10 +115,8 @@ class Nodes:
                 return node
             if not force:
                 table.check_empty(transaction.connection, name)
-            if node.state is NodeState.UNREACHABLE:
-                raise Conflict(
-                    f"node {name} does not answer: {node.reason}; if it is gone for good, say so with confirm-dead first"
-                )
+            if node.state is NodeState.UNREACHABLE and not force:
+                raise Conflict(f"node {name} does not answer: {plain(node.reason)}; --force gives it up all the same")
             forget = force and node.state in OUT_OF_REACH
             interrupted = node.operation
             table.set_state(

@@ -149,6 +149,7 @@ class LeaseBook:
         """Know nothing more of a node."""
         with self._lock:
             self._accounts.pop(name, None)
+            self._rivals.pop(name, None)
 
     def armed(self, name: str) -> bool:
         """Whether the lease of a node is known to end by itself."""

@@ -96,20 +96,10 @@ class Returning:
         """Read after the node was asked: what it had then and the cloud has not now, it should not have."""
         with self._database.read() as connection:
             own = {machine.id for machine in machines.of_node(connection, self._name)} if there else set()
-            found = [self._judge(connection, id_, sight) for id_, sight in sorted(there.items()) if id_ not in own]
+            found = [
+                judge_copy(connection, self._name, id_, sight) for id_, sight in sorted(there.items()) if id_ not in own
+            ]
         return [stray for stray in found if stray is not None]
-
-    def _judge(self, connection: Connection, machine_id: str, sight: Sight) -> Stray | None:
-        if sight.epoch is None:
-            return None
-        row = machines.find(connection, machine_id)
-        if row is not None:
-            newer = row.node is not None and row.node != self._name and row.epoch > sight.epoch
-            return Stray(machine_id, sight.epoch, row.node) if newer else None
-        removal = machines.removal_of(connection, machine_id)
-        # One of a later assignment was not removed then: it is younger than this database, which is a backup.
-        removed = removal is not None and sight.epoch <= removal.seq
-        return Stray(machine_id, sight.epoch, None) if removed else None
 
     def _remove(self, node: Node, stray: Stray) -> bool:
         """Order a copy away; True once it is gone."""
@@ -126,6 +116,20 @@ class Returning:
         reach("returning.ordered")
         self._dropped[stray.id] = stray
         return document is None
+
+
+def judge_copy(connection: Connection, name: str, machine_id: str, sight: Sight) -> Stray | None:
+    """The stray that a machine on node `name` is, which that node does not have by the records; None: it is left alone."""
+    if sight.epoch is None:
+        return None
+    row = machines.find(connection, machine_id)
+    if row is not None:
+        newer = row.node is not None and row.node != name and row.epoch > sight.epoch
+        return Stray(machine_id, sight.epoch, row.node) if newer else None
+    removal = machines.removal_of(connection, machine_id)
+    # One of a later assignment was not removed then: it is younger than this database, which is a backup.
+    removed = removal is not None and sight.epoch <= removal.seq
+    return Stray(machine_id, sight.epoch, None) if removed else None
 
 
 def _shown(names: list[str]) -> str:

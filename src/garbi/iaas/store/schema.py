@@ -110,6 +110,21 @@ node_secrets = Table(
     _text("secret"),
 )
 
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("cluster_id", Words, primary_key=True),
+    _text("name"),
+    _text("host"),
+    Column("port", Integer, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    Column("machines", JSON, nullable=False),
+    Column("may_run", JSON, nullable=False),
+    _text("said"),
+    _text("removed_at"),
+    _text("secret"),
+)
+
 images = Table(
     "images",
     metadata,

@@ -10,7 +10,7 @@ from garbi.iaas.model.operation import Operation
 from garbi.iaas.monitor.facts import Facts, read_facts
 from garbi.iaas.monitor.verdict import is_watched
 from garbi.iaas.nodes import speaking_to
-from garbi.iaas.store import nodes
+from garbi.iaas.store import nodes, restoring, tombstones
 from garbi.iaas.store.database import Transaction
 from garbi.iaas.workflows.facts import check_agent, note_facts
 from garbi.iaas.workflows.hosts import Hosts
@@ -80,8 +80,11 @@ class AddNode:
         facts = self._greet(node, cancelled)
         with self._hosts.database.read() as connection:
             check_agent(connection, node, facts)
+        number = self._lease_there(node)
         with self._hosts.database.write() as transaction:
             note_facts(transaction, name, facts, self._hosts.clock.now())
+            restoring.raise_lease(transaction, name, number)
+            tombstones.delete(transaction, facts.cluster_id)  # its strays are removed as those of any node
         self._hosts.renew(self._hosts.node(name))
 
     def _greet(self, node: Node, cancelled: threading.Event) -> Facts:
@@ -96,3 +99,10 @@ class AddNode:
             except ServerUnreachable:
                 if clock.monotonic() >= deadline or cancelled.wait(PAUSE_S):
                     raise
+
+    def _lease_there(self, node: Node) -> int:
+        """The number of the lease that its agent had from this cloud, when it was a node of it before; 0 when it had none."""
+        with speaking_to(node.name):
+            leases = self._hosts.clients.prober_of(node, PROBE_S).leases.list()
+        own = self._hosts.controller_id
+        return max([0, *(int(each["number"]) for each in leases if each.get("controller") == own)])

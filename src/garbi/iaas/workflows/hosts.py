@@ -25,7 +25,7 @@ Provision = Callable[[Target, Callable[[TaskProgress], None], threading.Event, P
 @dataclass(frozen=True, slots=True)
 class Hosts:
     """The parts that every workflow on nodes uses. `watch` and `unwatch` take the name of a node; `renew` begins the
-    lease of one, so that it takes orders."""
+    lease of one, so that it takes orders; `controller_id` is the cloud's."""
 
     settings: Settings
     database: Database
@@ -35,6 +35,7 @@ class Hosts:
     watch: Callable[[str], None]
     unwatch: Callable[[str], None]
     renew: Callable[[Node], None]
+    controller_id: str
 
     def node(self, name: str) -> Node:
         """The node of that name; raises NotFound."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from garbi.base.errors import Busy, Conflict, GarbiError, ImageInUse, NotFound
 from garbi.base.failpoints import reach
 from garbi.base.problem import to_problem
-from garbi.hyper_api.vocabulary import Wish
+from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.model.image import CACHED_PREFIX
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Failure, Node, NodeState
 from garbi.iaas.model.operation import Operation, OperationState
+from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.nodes import speaking_to
-from garbi.iaas.store import events, machines, nodes, operations
+from garbi.iaas.store import events, machines, nodes, operations, secrets, tombstones
 from garbi.iaas.store.database import Transaction
 from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.steps import OnProgress, Step
@@ -30,10 +32,18 @@ LOOK_S = 1.0
 
 
 class RemoveNode:
-    """The operation `node-remove`. `wake` has a machine looked at, `dismiss` ends the crew of a node."""
+    """The operation `node-remove`. `wake` has a machine looked at, `dismiss` ends the crew of a node, `ask` has hosts asked whose
+    nodes were removed while they were silent."""
 
-    def __init__(self, hosts: Hosts, wake: Callable[[Machine], None], dismiss: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        wake: Callable[[Machine], None],
+        dismiss: Callable[[str], None],
+        ask: Callable[[], None] = lambda: None,
+    ) -> None:
         self._hosts = hosts
+        self._ask = ask
         self._wake = wake
         self._dismiss = dismiss
         self._notes: dict[str, tuple[str, ...]] = {}
@@ -52,8 +62,11 @@ class RemoveNode:
 
     def conclude(self, transaction: Transaction, operation: Operation) -> str:
         """Forget the node, unless a machine has come in between; tell what stays on its host."""
+        node = nodes.find(transaction.connection, operation.target)
+        buried = None if node is None else tombstones.find(transaction.connection, node.cluster_id)
         nodes.delete(transaction, operation.target, self._hosts.clock.now())
-        return "; ".join((f"node {operation.target} is removed", *self._notes.pop(operation.id, ())))
+        told = () if buried is None or not buried.may_run else (_words(buried),)
+        return "; ".join((f"node {operation.target} is removed", *self._notes.pop(operation.id, ()), *told))
 
     def fail(self, transaction: Transaction, operation: Operation, error: GarbiError) -> None:
         """It stays, failed, to be removed once more."""
@@ -66,6 +79,7 @@ class RemoveNode:
         """Watch it no more, and send those home who worked for it."""
         self._hosts.unwatch(operation.target)
         self._dismiss(operation.target)
+        self._ask()
 
     # Machines
 
@@ -94,11 +108,18 @@ class RemoveNode:
             return False
 
     def _forget(self, node: Node) -> None:
-        """Delete the records of machines of which nobody can be asked; who waits for them is told."""
+        """Delete the records of machines of which nobody can be asked; who waits for them is told.
+
+        What has to be asked of its agent, once that is back, is written in the same transaction.
+        """
         now = self._hosts.clock.now()
         reason = f"forgotten with node {node.name}, which did not answer"
         with self._hosts.database.write() as transaction:
-            for machine in machines.of_node(transaction.connection, node.name):
+            there = machines.of_node(transaction.connection, node.name)
+            if node.cluster_id:
+                secret = secrets.get(transaction.connection, node.name) or ""
+                tombstones.put(transaction, _tombstone(node, there, secret, now))
+            for machine in there:
                 if machine.operation is not None:
                     gone = to_problem(Conflict(reason, node=node.name))
                     operations.finish(transaction, machine.operation, OperationState.FAILED, now, error=gone)
@@ -144,7 +165,10 @@ class RemoveNode:
             if node.provision:
                 from garbi.iaas.provisioning import unprovision
 
-                return self._hosts.provision(unprovision, name, report, cancelled)
+                notes = self._hosts.provision(unprovision, name, report, cancelled)
+                with self._hosts.database.write() as transaction:
+                    tombstones.delete(transaction, node.cluster_id)  # its host is clean: there is nothing to ask
+                return notes
             if node.cluster_id:
                 self._drop_images(name, report)
         except GarbiError:
@@ -166,3 +190,26 @@ class RemoveNode:
                     client.images.remove(image)
                 except (ImageInUse, NotFound):
                     continue
+
+
+def _tombstone(node: Node, there: Sequence[Machine], secret: str, now: datetime) -> Tombstone:
+    """What is left of a node whose host could not be asked. A machine that is unknown may run there still."""
+    return Tombstone(
+        cluster_id=node.cluster_id,
+        name=node.name,
+        host=node.host,
+        port=node.port,
+        lease=node.lease,
+        machines={machine.id: machine.epoch for machine in there},
+        may_run=tuple(machine.id for machine in there if machine.state is State.UNKNOWN),
+        said="",
+        removed_at=now,
+        secret=secret,
+    )
+
+
+def _words(buried: Tombstone) -> str:
+    return (
+        f"{', '.join(buried.may_run)} may run on at {buried.address}: it is asked until {buried.until:%Y-%m-%d}, and told to "
+        "remove them"
+    )

@@ -1,0 +1,115 @@
+"""A node that is removed by force while its host is silent: nothing of it runs on once that is back; what is of others stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.iaas.clouds import Cloud, FakeHost, eventually, node_is
+
+from garbi.base.errors import Conflict
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
+from garbi.iaas.loops import tombstones
+from garbi.iaas.model.node import NodeState
+from garbi.iaas.model.operation import OperationState
+
+MakeNodes = Callable[..., list[FakeHost]]
+THEIRS = {"image": "any", "type": "fake", "id": "theirs", "mem": 16}
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts are asked all the time."""
+    monkeypatch.setattr(tombstones, "ASK_EVERY_S", 0.3)
+    monkeypatch.setattr(tombstones, "SOON_S", 0.1)
+
+
+@pytest.fixture
+def silent(cloud: Cloud, fake_nodes: MakeNodes) -> FakeHost:
+    """A host that fell silent with two machines of the cloud and one of its own, which run on; and another node."""
+    host, _ = fake_nodes(2)
+    cloud.add(id="web", node="n1", on_node_failure=NodeFailurePolicy.RECREATE)
+    cloud.add(id="db", node="n1", on_node_failure=NodeFailurePolicy.STAY)
+    host.client.machines.add(THEIRS)
+    host.stop()
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
+    return host
+
+
+def remove(cloud: Cloud) -> str:
+    """Remove the silent node; what its operation says in the end."""
+    with pytest.raises(Conflict):
+        cloud.controller.nodes.remove("n1")
+    operation = cloud.finished(cloud.controller.nodes.remove("n1", force=True))
+    assert operation.state is OperationState.DONE, operation
+    assert [node.name for node in cloud.controller.nodes.list()] == ["n2"]
+    assert cloud.ids() == []  # forced removal proves nothing, so that nothing of it is made elsewhere
+    return operation.message
+
+
+def findings(cloud: Cloud) -> list[tuple[str, bool]]:
+    return [(each.subject, each.certain) for each in cloud.controller.audit()]
+
+
+def told(cloud: Cloud) -> list[str]:
+    return [event.reason for event in cloud.controller.events.since(0, 1000) if event.kind == "returned"]
+
+
+def is_over(cloud: Cloud, host: FakeHost) -> None:
+    """Wait until nothing of the cloud is left on the host, and nothing amiss."""
+    eventually("only theirs runs", lambda: host.running() == ["theirs"], words=host.running)
+    eventually("theirs alone is there", lambda: [each.id for each in host.agent.machines.list()] == ["theirs"])
+    eventually("nobody is asked any more", lambda: findings(cloud) == [], words=lambda: findings(cloud))
+
+
+def test_what_was_removed_with_a_silent_node_ends_there_when_it_is_back(cloud: Cloud, silent: FakeHost) -> None:
+    assert "may run on at 127.0.0.1" in remove(cloud)
+    assert silent.running() == ["db", "theirs", "web"]
+    assert findings(cloud) == [("node n1", False)]
+    cloud.add(id="web")  # another machine, which has nothing to do with the one that runs on
+    cloud.reopen()
+    assert findings(cloud) == [("node n1", False)]
+    silent.start()
+    is_over(cloud, silent)
+    assert cloud.settled("web").state is State.RUNNING
+    eventually("it is told", lambda: any("removed there: db, web" in each for each in told(cloud)))
+    cloud.sound()
+
+
+def test_another_agent_at_the_address_is_left_alone(cloud: Cloud, silent: FakeHost) -> None:
+    own = silent.settings
+    remove(cloud)
+    silent.replace_agent(cloud.root)
+    mine = silent.client.machines.add({**THEIRS, "id": "web"})
+    detail = "another agent answers there"
+    eventually("a stranger is told of", lambda: any(detail in each.detail for each in cloud.controller.audit()))
+    assert silent.client.machines.get("web") == mine
+    assert silent.client.leases.list() == []
+    silent.stop()
+    silent._settings = own
+    silent.start()
+    is_over(cloud, silent)
+
+
+def test_a_host_that_is_added_again_gives_up_what_was_removed_with_it(cloud: Cloud, silent: FakeHost) -> None:
+    silent.stop()
+    remove(cloud)
+    cloud.close_controller()
+    silent.start()
+    tombstones.ASK_EVERY_S = 3600.0
+    eventually("the node joins", lambda: cloud.join(silent).state is NodeState.READY)
+    is_over(cloud, silent)
+    assert cloud.add(id="web", node="n1").state is State.RUNNING
+    cloud.sound()
+
+
+def test_a_host_whose_death_was_proven_is_asked_too_and_makes_no_noise(cloud: Cloud, silent: FakeHost) -> None:
+    cloud.controller.nodes.confirm_dead("n1")
+    eventually("web is elsewhere", lambda: cloud.controller.machines.get("web").node == "n2")
+    cloud.settled("web")
+    assert cloud.finished(cloud.controller.nodes.remove("n1", force=True)).state is OperationState.DONE
+    cloud.sound()
+    silent.start()
+    is_over(cloud, silent)
+    assert cloud.settled("web").state is State.RUNNING
+    cloud.sound()
