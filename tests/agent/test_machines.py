@@ -255,10 +255,11 @@ def test_a_machine_that_ends_by_itself_is_stopped_and_stays_so(agent: Agent, wor
 def test_a_machine_that_cannot_be_made_is_failed_with_the_cause_and_can_be_tried_again(
     agent: Agent, world: FakeWorld, verb: str
 ) -> None:
-    world.fail_next(verb, "no-space")
+    world.fail_next(verb, "no-space", times=None)
     machine = made(agent)
     assert machine.state is State.FAILED
     assert machine.reason
+    world.fail_next(verb, "no-space", times=0)
     agent.machines.wish("m1", Wish.RUNNING)
     assert settled(agent, "m1").state is State.RUNNING
     agent.machines.remove("m1")

@@ -57,7 +57,7 @@ def test_no_wait_returns_before_the_machine_is_made(start_server: StartServer) -
 
 
 def test_a_machine_that_fails_is_an_error_that_says_why(start_server: StartServer) -> None:
-    server = start_server({"faults": "start:1:driver-failed"})
+    server = start_server({"faults": "start:*:driver-failed"})
     failed = server.hyper("add", "any", "-t", "fake", "-i", "web")
     assert (failed.returncode, failed.stdout) == (1, "web\n")
     assert failed.stderr.startswith("hyper: web is failed: ")

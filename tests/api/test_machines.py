@@ -225,7 +225,7 @@ def test_a_wish_is_one_of_three_states(server: Server, web: dict[str, Any], body
 
 
 def test_a_machine_that_fails_says_why(start_server: StartServer) -> None:
-    server = start_server({"faults": "start:1:driver-failed"})
+    server = start_server({"faults": "start:*:driver-failed"})
     failed = server.ask("POST", "/hyper/machines", SPEC)
     assert (failed.status, failed.json()["state"]) == (201, "failed")
     assert "start fails as ordered" in failed.json()["reason"]

@@ -35,6 +35,7 @@ ELSEWHERE: Mapping[str, str] = {
     "docker.pull.tagged": PULL,
     "docker.pull.untagged": PULL,
     "audit.recorded": "what an audit found is found again by the next one: tests/observability",
+    "machine.refusal.recorded": "a driver has to refuse a step: tests/crash/test_refused_steps.py",
     "libvirt.stop.resumed": "the agent resumes a machine before it asks it to end",
 }
 """The places where another test kills, or that the agent never comes to."""

@@ -178,11 +178,12 @@ def test_a_refusal_for_which_nobody_waits_stays_visible_until_the_machine_is_rem
 
 def test_a_machine_that_fails_at_its_node_is_failed_here_with_the_reason(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     (host,) = fake_nodes(1)
-    host.world.fail_next("start", "driver-failed")
+    host.world.fail_next("start", "driver-failed", times=None)
     machine = cloud.add(id="web")
     assert (machine.state, machine.refused) == (State.FAILED, False)
     assert "start fails as ordered" in machine.reason
     assert cloud.finished(machine).state is OperationState.FAILED
+    host.world.fail_next("start", "driver-failed", times=0)
     cloud.controller.machines.wish("web", Wish.RUNNING)
     assert cloud.settled("web").state is State.RUNNING
     cloud.sound()

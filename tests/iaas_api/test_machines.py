@@ -98,7 +98,7 @@ def test_a_port_of_a_process_of_the_host_is_refused_by_name_and_nothing_is_kept(
 
 
 def test_a_machine_that_fails_says_why(empty_cloud: Cloud) -> None:
-    empty_cloud.add_node("n1", {"faults": "start:1:driver-failed"})
+    empty_cloud.add_node("n1", {"faults": "start:*:driver-failed"})
     failed = empty_cloud.ask("POST", "/iaas/machines", WEB)
     assert (failed.status, failed.json()["state"]) == (201, "failed")
     assert "start fails as ordered" in failed.json()["reason"]

@@ -56,7 +56,7 @@ wishes = st.sampled_from(Wish)
 failures = st.sampled_from(["", FAILED])
 holds = st.none() | st.just("the lease has ended")
 machines = st.builds(
-    lambda wish, state, settled, policy, awaits, restarts, keep_s: replace(
+    lambda wish, state, settled, policy, awaits, restarts, attempts, keep_s: replace(
         MACHINE,
         wish=wish,
         state=state,
@@ -64,6 +64,7 @@ machines = st.builds(
         restart=policy,
         awaits=awaits,
         restarts=restarts,
+        attempts=attempts if awaits is Awaits.ATTEMPT else 0,
         keep_s=keep_s,
     ),
     wishes,
@@ -72,6 +73,7 @@ machines = st.builds(
     st.sampled_from(RestartPolicy),
     st.sampled_from(Awaits),
     st.integers(0, 7),
+    st.integers(1, 7),
     st.sampled_from([0, 60]),
 )
 circumstances = st.builds(
@@ -208,6 +210,7 @@ def settled(machine: Machine, rest: Settle) -> Machine:
         reason=rest.reason,
         awaits=rest.awaits,
         restarts=restarts,
+        attempts=rest.attempts,
         settled_generation=machine.generation,
     )
 
@@ -401,7 +404,7 @@ def test_every_machine_comes_to_rest_whatever_is_wished_seen_and_allowed(
             assert settled(machine, again) == machine, "what has come to rest stays there"
             return
         if isinstance(decision, Await):
-            now = replace(now, stop=Progress.OVERDUE)
+            now = replace(now, stop=Progress.OVERDUE, due=True)
             continue
         machine, now = restarted(machine, decision), replace(now, taken=decision.step)
         if decision.step is Step.REMOVE:

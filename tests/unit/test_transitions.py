@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from tests.unit.test_converge import MACHINE
 
-from garbi.hyper.converge import Act, Await, Circumstances, Progress, Settle, Step, next_step
+from garbi.hyper.converge import Act, Await, Circumstances, Progress, Settle, Step, after_refusal, next_step
 from garbi.hyper.drivers.protocol import Condition, Observation
-from garbi.hyper.model.machine import TRANSITIONS, Awaits, RestartPolicy, State, Wish
+from garbi.hyper.model.machine import TRANSITIONS, Awaits, Machine, RestartPolicy, State, Wish
 
 FINAL_FAILURE = "exited with code 3"
 SURE = (State.FAILED, State.REMOVING, State.PENDING)
+PAUSES = (0.0, 10.0)
+MANY = len(PAUSES)
 REACHED = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}
 
 
@@ -29,6 +31,7 @@ class Situation:
     taken: Step | None = None
     held: bool = False
     awaits: Awaits = Awaits.NOTHING
+    attempts: int = 0
 
     def observation(self) -> Observation | None:
         if self.condition is None:
@@ -60,12 +63,13 @@ def all_that_may_follow(now: Situation) -> Iterator[Situation]:
     yield from the_world_changes(now)
     yield replace(now, stop=Progress.NOT_ASKED)  # the agent is restarted
     yield replace(now, held=not now.held)
-    if now.stop is Progress.ASKED:
+    if now.stop in (Progress.ASKED, Progress.REFUSED):
         yield replace(now, stop=Progress.OVERDUE)
     if now.state not in SURE:
         yield replace(now, state=State.UNKNOWN)  # the driver does not answer
     if now.wish in (Wish.RUNNING, Wish.PAUSED) and now.state in (State.RUNNING, State.PAUSED, State.UNKNOWN):
-        yield replace(now, wish=Wish.RUNNING, settled=False, condition=Condition.STOPPED, failed=True)  # reboot
+        fresh = replace(now, wish=Wish.RUNNING, awaits=Awaits.NOTHING, attempts=0)
+        yield replace(fresh, settled=False, condition=Condition.STOPPED, failed=True)  # reboot
 
 
 def the_agent_takes_a_step(now: Situation) -> Iterator[Situation]:
@@ -76,15 +80,19 @@ def the_agent_takes_a_step(now: Situation) -> Iterator[Situation]:
         settled_generation=int(now.settled),
         restart=RestartPolicy.ON_FAILURE,
         awaits=now.awaits,
+        attempts=now.attempts,
     )
     for due in (False, True):
         hold = "its lease has ended" if now.held else None
-        decision = next_step(machine, now.observation(), Circumstances(now.stop, now.taken, hold, due))
+        circumstances = Circumstances(now.stop, now.taken, hold, due, pauses_s=PAUSES)
+        decision = next_step(machine, now.observation(), circumstances)
         if isinstance(decision, Settle):
             rest = replace(now, state=decision.state, settled=True, stop=Progress.NOT_ASKED)
-            yield replace(rest, awaits=decision.awaits, taken=None)
+            yield replace(rest, awaits=decision.awaits, attempts=min(decision.attempts, MANY), taken=None)
         elif isinstance(decision, Act):
-            yield from outcomes(replace(now, state=decision.during, awaits=decision.awaits), decision.step)
+            begun = replace(now, state=decision.during, awaits=decision.awaits)
+            yield from outcomes(begun, decision.step)
+            yield from refusals(machine, begun, decision)
         else:
             assert isinstance(decision, Await)
 
@@ -93,10 +101,6 @@ def outcomes(begun: Situation, step: Step) -> Iterator[Situation]:
     yield replace(begun, taken=None)  # killed before the effect, or postponed
     if step is Step.REMOVE:
         return  # the row is gone, or stays as it is
-    if (
-        begun.awaits is not Awaits.LEASE or begun.state is not State.STOPPING
-    ):  # who must not run is powered off in the end
-        yield replace(begun, state=State.FAILED, settled=True, stop=Progress.NOT_ASKED, taken=None)
     effects = {
         Step.ADD: [Condition.STOPPED, Condition.PARTIAL],
         Step.START: [Condition.RUNNING, Condition.STOPPED],
@@ -109,6 +113,25 @@ def outcomes(begun: Situation, step: Step) -> Iterator[Situation]:
         yield replace(begun, condition=condition, failed=False, stop=stop, taken=step)
 
 
+def refusals(before: Machine, begun: Situation, act: Act) -> Iterator[Situation]:
+    """The step is refused; a restart that is refused is as one that failed, which other outcomes show."""
+    machine = replace(before, state=act.during, awaits=act.awaits)
+    for final in (False, True):
+        setback = after_refusal(
+            machine, act.step, begun.observation(), "refused", final, Circumstances(pauses_s=PAUSES)
+        )
+        stop = Progress.REFUSED if setback.pause_s is not None else begun.stop
+        yield replace(
+            begun,
+            state=setback.state,
+            settled=begun.settled or setback.settles,
+            awaits=setback.awaits,
+            attempts=min(setback.attempts, MANY),
+            stop=stop,
+            taken=None,
+        )
+
+
 def the_user_wishes(now: Situation) -> Iterator[Situation]:
     if now.wish is Wish.REMOVED:
         return
@@ -117,7 +140,7 @@ def the_user_wishes(now: Situation) -> Iterator[Situation]:
         refused = now.settled and now.state is reached
         refused |= wish is Wish.PAUSED and now.state is not State.RUNNING
         if not refused and not (now.wish is wish and not now.settled):
-            yield replace(now, wish=wish, settled=False, awaits=Awaits.NOTHING)
+            yield replace(now, wish=wish, settled=False, awaits=Awaits.NOTHING, attempts=0)
 
 
 def the_world_changes(now: Situation) -> Iterator[Situation]:

@@ -5,11 +5,11 @@ Values in, a value out: no I/O, no clock. The converger (loops) records each ste
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from garbi.hyper.drivers.protocol import Condition, Observation
-from garbi.hyper.model.machine import Awaits, Machine, RestartPolicy, State, Wish
+from garbi.hyper.model.machine import REACHED, Awaits, Machine, RestartPolicy, State, Wish
 from garbi.hyper_api.vocabulary import RESTART_PAUSES_S
 
 
@@ -26,9 +26,10 @@ class Step(StrEnum):
 
 
 class Progress(StrEnum):
-    """How far a stop has come."""
+    """How far a stop has come. REFUSED: it could not be asked for, and is asked for again when the pause is over."""
 
     NOT_ASKED = "not-asked"
+    REFUSED = "refused"
     ASKED = "asked"
     ASK_AGAIN = "ask-again"
     OVERDUE = "overdue"
@@ -39,8 +40,8 @@ class Circumstances:
     """What a decision depends on beside the machine and what is seen of it.
 
     `taken` is the step that was taken a moment ago, and led to what is seen. `hold` says why the machine may not run now (None:
-    it may). `due`: the pause before the next restart is over. `rested`: it has run for so long that earlier restarts are
-    forgotten. `pauses_s` are the seconds before each restart.
+    it may). `due`: the pause before the next restart, or the next attempt, is over. `rested`: it has run for so long that
+    earlier restarts are forgotten. `pauses_s` are the seconds before each restart, and before each repetition of an owed step.
     """
 
     stop: Progress = Progress.NOT_ASKED
@@ -72,7 +73,8 @@ class Act:
 class Settle:
     """Nothing is left to do now: the machine is in `state`, for this reason. `address` is where it was seen.
 
-    `awaits` says for what the agent will start it by itself; `restarts` is the count from now on (None: as it was).
+    `awaits` says for what the agent will bring it on by itself; `restarts` is the count from now on (None: as it was), and
+    `attempts` that of refused steps.
     """
 
     state: State
@@ -80,11 +82,28 @@ class Settle:
     address: str | None = None
     awaits: Awaits = Awaits.NOTHING
     restarts: int | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Await:
     """The machine is on its way; an event, or the deadline, will bring it back here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """A step was refused: the machine is in `state`, for this reason, after so many refused `attempts`.
+
+    `settles`: who waits for it is answered, since it is given up, or not repeated at once. `pause_s`: look again after so many
+    seconds (None: when what it awaits is due).
+    """
+
+    state: State
+    reason: str
+    awaits: Awaits
+    attempts: int
+    settles: bool
+    pause_s: float | None = None
 
 
 UNDER_WAY = (Progress.ASKED, Progress.ASK_AGAIN)
@@ -97,21 +116,37 @@ DISAPPEARED = "it disappeared: it was deleted outside Garbi"
 HELD = "held: "
 """How the reason begins of a machine that may not run now."""
 
+FOUND = "it was found "
+"""How the reason begins of a machine that runs, or is paused, and was not wished so: that was done outside Garbi."""
+
+DEEDS = {
+    Step.ADD: "make it",
+    Step.START: "start it",
+    Step.PAUSE: "pause it",
+    Step.STOP: "stop it",
+    Step.KILL: "power it off",
+    Step.KEEP: "keep its disk",
+    Step.REMOVE: "remove it",
+}
+ENDING = (Step.STOP, Step.KILL, Step.KEEP, Step.REMOVE)
+"""Steps that are repeated until they succeed, or until something else is wished: nothing is ended by half."""
+
+LONGEST_PAUSE_S = 60.0
+"""Seconds between two attempts to remove something, at most."""
+
+LONGEST_STOP_PAUSE_S = 15.0
+"""The same between two attempts to stop something or to power it off, which may hurt more."""
+
 
 def next_step(machine: Machine, seen: Observation | None, now: Circumstances = ORDINARY) -> Decision:
     """Decide what to do about a machine, from its wish, its state and what its driver sees of it (None: nothing)."""
     if machine.wish is Wish.REMOVED:
-        return _toward_removed(machine, seen, now)
+        return _attempted(machine, seen, _toward_removed(machine, seen, now), now)
     if now.hold is not None and seen is not None and seen.condition in ON:
         return Act(Step.KILL, State.STOPPING, HELD + now.hold, Awaits.LEASE)
-    if machine.settled:
+    if machine.settled and machine.awaits is not Awaits.ATTEMPT:
         return _reflect(machine, seen, now)
-    if seen is None or seen.condition is Condition.PARTIAL:
-        return Act(Step.ADD, State.CREATING)
-    if now.hold is not None and machine.wish is not Wish.STOPPED:
-        return _held(now.hold)
-    decide = {Wish.RUNNING: _toward_running, Wish.STOPPED: _toward_stopped, Wish.PAUSED: _toward_paused}[machine.wish]
-    return decide(machine, seen, now)
+    return _attempted(machine, seen, _toward(machine, seen, now), now)
 
 
 def after_end(machine: Machine, cause: str, now: Circumstances) -> Settle:
@@ -132,6 +167,82 @@ def after_end(machine: Machine, cause: str, now: Circumstances) -> Settle:
     return Settle(
         State.FAILED, f"{why}; restart {spent + 1} of {allowed} {when}", awaits=Awaits.RESTART, restarts=spent
     )
+
+
+def after_refusal(
+    machine: Machine, step: Step, seen: Observation | None, cause: str, final: bool, now: Circumstances
+) -> Setback:
+    """What becomes of a machine a step of which was refused; `seen` is what was seen of it before.
+
+    What ends it is repeated until it is done. Any other step is owed to what was last wished, and repeated after the pauses of
+    the budget, unless the refusal is `final` by its nature. A machine that is to run always is never given up otherwise.
+    """
+    attempts = machine.attempts + 1
+    deed = DEEDS[step]
+    if step in ENDING or machine.state is State.STOPPING:
+        longest = LONGEST_PAUSE_S if machine.wish is Wish.REMOVED else LONGEST_STOP_PAUSE_S
+        pause = min(2.0 ** min(attempts - 1, 10), longest)
+        reason = f"{cause}; attempt {attempts} to {deed} was refused, again in {pause:g} s"
+        return Setback(machine.state, reason, machine.awaits, attempts, machine.wish is Wish.REMOVED, pause)
+    state = _off_or(seen)
+    if final:
+        return Setback(state, cause, Awaits.NOTHING, 0, settles=True)
+    allowed, always = len(now.pauses_s) + 1, _never_given_up(machine, now)
+    if attempts >= allowed and not always:
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        return Setback(state, f"{cause}; gave up after {tries} to {deed}", Awaits.NOTHING, 0, settles=True)
+    pause = pause_before(attempts, now.pauses_s)
+    number = f"{attempts}" if always else f"{attempts} of {allowed}"
+    reason = f"{cause}; attempt {number} to {deed} was refused, again {f'in {pause:g} s' if pause else 'now'}"
+    return Setback(state, reason, Awaits.ATTEMPT, attempts, settles=machine.settled or pause > 0)
+
+
+def pause_before(number: int, pauses_s: tuple[float, ...]) -> float:
+    """The seconds before the restart, or the repetition, of that number; the last pause goes for all that follow."""
+    return pauses_s[min(number, len(pauses_s)) - 1] if pauses_s else 0.0
+
+
+def _toward(machine: Machine, seen: Observation | None, now: Circumstances) -> Decision:
+    if seen is None or seen.condition is Condition.PARTIAL:
+        return Act(Step.ADD, State.CREATING)
+    if now.hold is not None and machine.wish is not Wish.STOPPED:
+        return _held(now.hold)
+    decide = {Wish.RUNNING: _toward_running, Wish.STOPPED: _toward_stopped, Wish.PAUSED: _toward_paused}[machine.wish]
+    return decide(machine, seen, now)
+
+
+def _attempted(machine: Machine, seen: Observation | None, decision: Decision, now: Circumstances) -> Decision:
+    """The decision, where steps of the machine were refused: an owed step comes after its pause, and says which attempt it is."""
+    if machine.attempts == 0 or not isinstance(decision, Act):
+        return decision
+    if decision.step in ENDING or decision.during is State.STOPPING:
+        return replace(decision, reason=machine.reason)
+    if machine.pausing and not now.due:
+        return replace(_as_it_is(machine), state=_off_or(seen)) if machine.settled else Await()
+    number = f"{machine.attempts + 1}"
+    if not _never_given_up(machine, now):
+        number = f"{number} of {len(now.pauses_s) + 1}"
+    cause = _cause_of(machine.reason)
+    reason = f"attempt {number} to {DEEDS[decision.step]}{f': {cause}' if cause else ''}"
+    return replace(decision, reason=reason, awaits=Awaits.ATTEMPT)
+
+
+def _off_or(seen: Observation | None) -> State:
+    """The state of a machine whose step was refused, by what is seen of it."""
+    on = {Condition.RUNNING: State.RUNNING, Condition.PAUSED: State.PAUSED}
+    return State.FAILED if seen is None else on.get(seen.condition, State.FAILED)
+
+
+def _never_given_up(machine: Machine, now: Circumstances) -> bool:
+    """Whether a start that is owed is repeated for ever, with the last pause."""
+    return machine.restart is RestartPolicy.ALWAYS and machine.wish is Wish.RUNNING and now.pauses_s != ()
+
+
+def _cause_of(reason: str) -> str:
+    """The cause alone, without what was said of the attempts."""
+    if reason.startswith("attempt "):
+        return reason.partition(": ")[2]
+    return reason.rpartition("; attempt ")[0] or reason
 
 
 def _toward_removed(machine: Machine, seen: Observation | None, now: Circumstances) -> Decision:
@@ -156,6 +267,8 @@ def _toward_stopped(_machine: Machine, seen: Observation, now: Circumstances) ->
         return Settle(State.STOPPED)
     if now.stop is Progress.OVERDUE:
         return Act(Step.KILL, State.STOPPING)
+    if now.stop is Progress.REFUSED:
+        return Await()
     if seen.condition is Condition.PAUSED:  # a frozen machine cannot hear that it is asked to end
         return Act(Step.START, State.STOPPING)
     return Await() if now.stop is Progress.ASKED else Act(Step.STOP, State.STOPPING)
@@ -176,7 +289,7 @@ def _reflect(machine: Machine, seen: Observation | None, now: Circumstances) -> 
         return Settle(State.FAILED, DISAPPEARED) if lost else _as_it_is(machine)
     if seen.condition in ON:
         state = State.RUNNING if seen.condition is Condition.RUNNING else State.PAUSED
-        return Settle(state, address=seen.address, restarts=0 if now.rested else None)
+        return Settle(state, _why(machine, state), seen.address, restarts=0 if now.rested else None)
     if machine.awaits is Awaits.NOTHING and machine.state in (State.FAILED, State.STOPPED):
         return _as_it_is(machine)
     return Settle(State.STOPPED) if machine.wish is Wish.STOPPED else _reflect_end(machine, seen, now)
@@ -210,8 +323,16 @@ def _held(why: str) -> Settle:
     return Settle(State.STOPPED, HELD + why, awaits=Awaits.LEASE)
 
 
+def _why(machine: Machine, state: State) -> str:
+    """Why a machine of which nothing more is to be done is on: empty where it is as wished."""
+    if state is REACHED.get(machine.wish):
+        return ""
+    return machine.reason if machine.state is state and machine.reason else f"{FOUND}{state}"
+
+
 def _as_it_is(machine: Machine) -> Settle:
-    return Settle(machine.state, machine.reason, awaits=machine.awaits)
+    address = machine.address if machine.state in (State.RUNNING, State.PAUSED) else None
+    return Settle(machine.state, machine.reason, address, machine.awaits, attempts=machine.attempts)
 
 
 def _ended(machine: Machine, seen: Observation, now: Circumstances) -> Settle:

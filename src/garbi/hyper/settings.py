@@ -35,7 +35,8 @@ class Settings:
     resync_period_s: float = setting(30.0, "seconds between two full comparisons with what the drivers see")
     audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
     restart_pauses_s: tuple[float, ...] = setting(
-        RESTART_PAUSES_S, "seconds before each restart of a machine that failed, divided by commas; then it is given up"
+        RESTART_PAUSES_S,
+        "seconds before each restart of a machine that failed, and each repetition of a refused step; then it is given up",
     )
     restarts_forgotten_after_s: float = setting(
         RESTARTS_FORGOTTEN_AFTER_S, "seconds that a machine has to run for its earlier restarts to be forgotten"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import REACHED, Machine
 
 
 class Step(StrEnum):
@@ -155,7 +155,15 @@ def _as_seen(machine: Machine, seen: Sight | Absent) -> Decision:
     held = machine.wish is Wish.RUNNING and seen.settled and seen.reason.startswith(HELD)
     if machine.told_generation < machine.generation or held:
         return Act(Step.TELL, machine.state)
-    return Mirror(seen.state, seen.reason, seen.address, seen.settled)
+    return Mirror(seen.state, _why(machine, seen), seen.address, seen.settled)
+
+
+def _why(machine: Machine, seen: Sight) -> str:
+    """Why a machine is as its node says; one that is not as it is wished, for good, always has a reason."""
+    if seen.reason or not seen.settled or seen.state is REACHED.get(machine.wish):
+        return seen.reason
+    known = machine.state is seen.state and machine.reason
+    return known or f"it is {seen.state} on node {machine.node}, which does not say why"
 
 
 def _toward_created(machine: Machine, seen: Seen, image_there: bool) -> Decision:

@@ -31,12 +31,14 @@ def overcommitted(mem: int, cpus: int, capacity: Capacity) -> Iterator[Violation
 
 
 def lost_from_sight(lost: Iterable[str], rows: Iterable[Machine]) -> Iterator[Violation]:
-    """I4: what was accepted is visible for ever: there, or removed; and what failed says why."""
+    """I4: what was accepted is visible for ever: there, or removed; and what is not as it is wished says why."""
     for machine_id in lost:
         yield Violation("I4", machine_id, "it was created, and is neither here nor removed")
     for row in rows:
         if row.state in (State.FAILED, State.UNKNOWN) and not row.reason:
             yield Violation("I4", row.id, f"it is {row.state}, and says nothing of why")
+        elif row.unexplained:
+            yield Violation("I4", row.id, f"it is {row.state} and to be {row.wish}, and says nothing of why")
 
 
 def stray_leads(publisher: Publisher) -> Iterator[Violation]:

@@ -284,10 +284,8 @@ def _fingerprint(spec: MachineSpec) -> str:
 
 
 def _has_reached(machine: Machine, wish: Wish) -> bool:
-    if machine.held and wish is Wish.STOPPED:  # it is off, and would be started again
-        return False
-    reached = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}.get(wish)
-    return machine.settled and machine.wish is not Wish.REMOVED and machine.state is reached
+    """Whether a machine is so already, and stays so: one that was wished otherwise would be started again, or stopped."""
+    return machine.settled and machine.wish is wish and machine.as_wished
 
 
 def _check_wish(machine: Machine, wish: Wish, driver: Driver | None) -> None:

@@ -14,14 +14,25 @@ from dataclasses import dataclass, field, replace
 
 from garbi.base.clock import Clock
 from garbi.base.crews import Crews
-from garbi.base.errors import DriverUnavailable, GarbiError, TemporaryError
+from garbi.base.errors import DriverUnavailable, GarbiError, TemporaryError, UnknownType
 from garbi.base.failpoints import reach
 from garbi.base.tally import Tally
-from garbi.hyper.converge import Act, Circumstances, Decision, Settle, Step, after_end, next_step
+from garbi.hyper.converge import (
+    Act,
+    Circumstances,
+    Decision,
+    Setback,
+    Settle,
+    Step,
+    after_end,
+    after_refusal,
+    next_step,
+)
 from garbi.hyper.drivers.protocol import Condition, Driver, ImageFile, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.loops.looking import SURE, look_at
 from garbi.hyper.loops.publisher import Publisher
+from garbi.hyper.loops.refusals import is_final
 from garbi.hyper.loops.restarts import Restarts, RestartTimes
 from garbi.hyper.loops.resync import Resync
 from garbi.hyper.loops.steps import Steps
@@ -160,6 +171,7 @@ class Converger:
         unseen = object()
         seen: Observation | object | None = unseen
         taken: Step | None = None
+        step: Step | None = None
         while not self._closing.is_set():
             machine = self._find(machine_id)
             if machine is None:
@@ -168,6 +180,7 @@ class Converger:
                 return
             if machine.type != type_name:  # a later machine of that id, which is in the hands of its own crew
                 return
+            step = None
             try:
                 driver = self.watch(machine.type)
                 if seen is unseen:
@@ -176,9 +189,10 @@ class Converger:
                 if not isinstance(decision, Act):
                     self._finish(machine, driver, decision)
                     return
+                step = decision.step
                 seen, taken = self._act(machine, driver, decision, seen)  # type: ignore[arg-type]
             except GarbiError as error:
-                self._fall_short(machine, error)
+                self._fall_short(machine, step, None if seen is unseen else seen, error)  # type: ignore[arg-type]
                 return
 
     def _decide(self, machine: Machine, seen: Observation | None, taken: Step | None = None) -> Decision:
@@ -248,43 +262,77 @@ class Converger:
             boot_id=self._boot_id if on else machine.boot_id,
             awaits=decision.awaits,
             restarts=machine.restarts if decision.restarts is None else decision.restarts,
+            attempts=decision.attempts,
         )
 
-    def _fall_short(self, machine: Machine, error: GarbiError) -> None:
+    def _fall_short(self, machine: Machine, step: Step | None, seen: Observation | None, error: GarbiError) -> None:
         if self._closing.is_set():
             return  # the driver was closed under the step: it is taken again at the next start
         if isinstance(error, TemporaryError):
             self._postpone(machine, error)
-        else:
+        elif step is None:
             self._give_up(machine, error)
+        else:
+            self._set_back(machine, step, seen, error)
 
     def _postpone(self, machine: Machine, error: TemporaryError) -> None:
         """Try again later. A machine whose driver does not answer is unknown, unless nothing of it is sure yet."""
         unknown = isinstance(error, DriverUnavailable) and machine.state not in SURE
         present = self._find(machine.id) or machine
         state = State.UNKNOWN if unknown else present.state
-        why = present.reason if present.settled and present.state is State.FAILED else error.detail
+        told = present.state is State.FAILED and (present.settled or present.attempts)
+        why = present.reason if told else error.detail
         self._save(present, replace(present, state=state, reason=why))
         self._look_later(machine, self._pause_before_retry(machine.id))
 
     def _give_up(self, tried: Machine, error: GarbiError) -> None:
-        """The step failed for good: the machine is failed, with the cause. What has to go, or must not run, is tried again."""
+        """Nothing can be said of the machine, or written down: that passes, unless there is no driver for it at all."""
+        machine = self._find(tried.id)
+        if machine is None or machine.wish is Wish.REMOVED or not isinstance(error, UnknownType):
+            self._retry(tried.type, tried.id, error.detail)
+            return
+        self._stops.forget(tried.id)
+        log.warning("machine given up", extra={"machine": tried.id, "code": error.code, "detail": error.detail})
+        failed = replace(machine, state=State.FAILED, awaits=Awaits.NOTHING, attempts=0)
+        self._save(machine, replace(failed, reason=error.detail, settled_generation=tried.generation))
+
+    def _set_back(self, tried: Machine, step: Step, seen: Observation | None, error: GarbiError) -> None:
+        """A step was refused: it is repeated, or given up, and the row says which, why and how often."""
         machine = self._find(tried.id)
         if machine is None:
             return
-        self._stops.forget(tried.id)
-        log.warning("step failed", extra={"machine": tried.id, "code": error.code, "detail": error.detail})
-        after = replace(machine, reason=error.detail, settled_generation=tried.generation)
-        if tried.wish is Wish.REMOVED or (machine.awaits is Awaits.LEASE and machine.state is State.STOPPING):
-            self._save(machine, after)
-            self._look_later(tried, self._pause_before_retry(tried.id))
+        fields = {"machine": tried.id, "step": step, "code": error.code, "detail": error.detail}
+        log.warning("step refused", extra=fields)
+        self._restarts.refused(machine, step)
+        if machine.awaits is Awaits.RESTART and machine.settled:  # nobody but the agent wanted the step
+            rest = after_end(machine, error.detail, self._circumstances(machine, None))
+            self._save(machine, self._settled(machine, rest))
+            self._crews.add(machine.type, machine.id)
             return
-        if machine.settled and machine.awaits is not Awaits.NOTHING:  # nobody but the agent wanted the step
-            after = self._settled(machine, after_end(machine, error.detail, self._circumstances(machine, None)))
+        setback = after_refusal(
+            machine, step, seen, error.detail, is_final(step, error), self._circumstances(machine, seen)
+        )
+        pause_s = setback.pause_s
+        if pause_s is not None and tried.wish is Wish.STOPPED:
+            pause_s = self._stops.refuse(machine.id, pause_s)
+        if machine.generation != tried.generation:  # something else is wished since, and nobody waits for this any more
+            pause_s = None
         else:
-            after = replace(after, state=State.FAILED, awaits=Awaits.NOTHING)
-        self._save(machine, after)
-        self._crews.add(tried.type, tried.id)  # look once more: it may run in spite of the error
+            self._save(machine, self._after(machine, setback))
+            reach("machine.refusal.recorded")
+        self._look_later(
+            machine, pause_s or 0.0
+        )  # also at once, where nothing is due: it may run in spite of the error
+
+    def _after(self, machine: Machine, setback: Setback) -> Machine:
+        return replace(
+            machine,
+            state=setback.state,
+            reason=setback.reason,
+            awaits=setback.awaits,
+            attempts=setback.attempts,
+            settled_generation=machine.generation if setback.settles else machine.settled_generation,
+        )
 
     def _retry(self, type_name: str, machine_id: str, reason: str) -> None:
         self._crews.add_later(type_name, machine_id, self._pause_before_retry(machine_id))

@@ -119,6 +119,7 @@ class Steps:
         repeat_s = driver.repeat_stop_s if isinstance(driver, MissesStops) else None
         look_after_s = self._stops.ask(machine.id, repeat_s)
         driver.stop(machine.id)
+        self._stops.hear(machine.id)
         self._look_later(machine, look_after_s)
         return look_at(machine, driver)
 

@@ -14,10 +14,11 @@ from garbi.hyper.converge import Progress
 
 @dataclass(slots=True)
 class _Stop:
-    """When patience ends, and when it is asked for again, in monotonic seconds."""
+    """When patience ends, and when it is asked for again, in monotonic seconds; whether it was ever heard."""
 
     deadline: float
     again: float = math.inf
+    heard: bool = False
 
 
 class Stops:
@@ -30,16 +31,29 @@ class Stops:
 
     def expect(self, machine_id: str) -> float:
         """Wait for the end of a machine that another agent asked; returns the seconds after which to look again."""
-        self._stops[machine_id] = _Stop(self._clock.monotonic() + self._deadline_s)
+        self._stops[machine_id] = _Stop(self._clock.monotonic() + self._deadline_s, heard=True)
         return self._deadline_s
 
     def ask(self, machine_id: str, repeat_s: float | None) -> float:
         """Note that a machine is asked to end, again after `repeat_s`; returns the seconds after which to look again."""
         now = self._clock.monotonic()
         stop = self._stops.setdefault(machine_id, _Stop(now + self._deadline_s))
-        if repeat_s is not None:
-            stop.again = now + repeat_s
+        stop.again = math.inf if repeat_s is None else now + repeat_s
         return min(stop.again, stop.deadline) - now
+
+    def hear(self, machine_id: str) -> None:
+        """Note that the request reached the machine, or its daemon."""
+        self._stops[machine_id].heard = True
+
+    def refuse(self, machine_id: str, pause_s: float) -> float:
+        """Note that a machine could not be asked to end, and is asked again after that pause; its deadline runs all the same.
+
+        Returns the seconds after which to look again.
+        """
+        now = self._clock.monotonic()
+        stop = self._stops.setdefault(machine_id, _Stop(now + self._deadline_s))
+        stop.again = now + pause_s
+        return min(pause_s, stop.deadline - now) if now < stop.deadline else pause_s
 
     def progress(self, machine_id: str) -> Progress:
         """How far the stop of a machine has come."""
@@ -49,6 +63,8 @@ class Stops:
         now = self._clock.monotonic()
         if now >= stop.deadline:
             return Progress.OVERDUE
+        if not stop.heard:
+            return Progress.NOT_ASKED if now >= stop.again else Progress.REFUSED
         return Progress.ASK_AGAIN if now >= stop.again else Progress.ASKED
 
     def forget(self, machine_id: str) -> None:

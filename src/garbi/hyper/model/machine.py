@@ -20,11 +20,15 @@ from garbi.hyper_api.vocabulary import member
 
 
 class Awaits(StrEnum):
-    """What a machine that does not run waits for, to be started by the agent itself; nobody has to wish that."""
+    """What a machine waits for, to be brought on by the agent itself; nobody has to wish that.
+
+    ATTEMPT: a step that is owed to what was last wished of it was refused, and is repeated.
+    """
 
     NOTHING = ""
     RESTART = "restart"
     LEASE = "lease"
+    ATTEMPT = "attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class MachineSpec:
         return cls(**fields)
 
 
+REACHED = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}
+"""The state in which a wish is fulfilled; a machine that was to be removed is gone then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A machine as the store keeps it.
@@ -72,7 +80,8 @@ class Machine:
     `generation` counts the user's wishes; `settled_generation` is the last one that the host fulfilled or gave up on, so that
     a machine that ends by itself is not taken for one that has yet to start. `boot_id` is the boot of the host in which it was
     last started. `image_sha256` pins the content that `image` pointed to when the machine was made. `restarts` counts how often
-    the agent started it again by itself since it was last wished to run, or ran for long. `lease` is the number of the lease
+    the agent started it again by itself since it was last wished to run, or ran for long, `attempts` how many steps toward what
+    was last wished of it were refused and no other succeeded since. `lease` is the number of the lease
     under which a controller last gave it an order, `ordered` the number of that order, `keep_s` how many seconds its disk
     outlives it.
     """
@@ -102,6 +111,7 @@ class Machine:
     updated_at: datetime
     awaits: Awaits = Awaits.NOTHING
     restarts: int = 0
+    attempts: int = 0
     lease: int = 0
     ordered: int = 0
     keep_s: int = 0
@@ -115,6 +125,21 @@ class Machine:
     def held(self) -> bool:
         """Whether the machine may not run now, and is started again when it may."""
         return self.awaits is Awaits.LEASE and self.state is State.STOPPED
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it is in the pause before a step of it that was refused is repeated."""
+        return self.awaits is Awaits.ATTEMPT and self.state in (State.FAILED, State.RUNNING, State.PAUSED)
+
+    @property
+    def as_wished(self) -> bool:
+        """Whether it is what was last wished of it."""
+        return self.state is REACHED.get(self.wish)
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether no more is to be expected of it, it is not as it is wished, and nothing says why: that must never be."""
+        return self.settled and not self.as_wished and not self.reason
 
 
 def _rows() -> tuple[Transition[State], ...]:

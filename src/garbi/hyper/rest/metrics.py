@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from garbi import __version__
 from garbi.hyper.agent import Agent
 from garbi.hyper.agent.audit import AUDITED
-from garbi.hyper.loops.restarts import BEGUN
+from garbi.hyper.converge import Step
+from garbi.hyper.loops.restarts import BEGUN, REFUSED
 from garbi.hyper.model.machine import Awaits, Machine
 from garbi.web.audit_metrics import audit_metrics
 
@@ -41,6 +42,8 @@ class MachineMetrics(Collector):
         for kind in {one.type for one in machines} | {labels[0] for labels in agent.tally.read(BEGUN)}:
             restarts.add_metric((kind,), agent.tally.read(BEGUN).get((kind,), 0))
         yield restarts
+        refused = {(one.type, step.value): 0 for one in machines for step in Step} | agent.tally.read(REFUSED)
+        yield _counter("refused_steps", "Steps of machines that drivers refused", ("type", "step"), refused)
         yield from _leases(agent)
         yield from _kept(agent)
         yield from audit_metrics(PREFIX, agent.auditing, AUDITED)
@@ -53,6 +56,10 @@ def _machines(machines: Sequence[Machine]) -> Iterator[Metric]:
     yield _gauge("machines", "Machines", ("type", "state"), count)
     yield _single(
         "unsettled_machines", "Machines that are not yet what was wished", sum(not one.settled for one in machines)
+    )
+    unexplained = sum(one.unexplained for one in machines)
+    yield _single(
+        "unexplained_machines", "Machines that are not as they are wished, for good, and do not say why", unexplained
     )
     held = sum(one.awaits is Awaits.LEASE for one in machines)
     yield _single("held_machines", "Machines that may not run until the controller is heard again", held)
@@ -123,6 +130,13 @@ def _health(agent: Agent) -> Iterator[Metric]:
 
 def _gauge(name: str, documentation: str, labels: Sequence[str], values: Mapping[K, float]) -> Metric:
     family = GaugeMetricFamily(PREFIX + name, documentation, labels=labels)
+    for key, value in sorted(values.items()):
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(name: str, documentation: str, labels: Sequence[str], values: Mapping[K, float]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, documentation, labels=labels)
     for key, value in sorted(values.items()):
         family.add_metric(key, value)
     return family

@@ -97,6 +97,7 @@ def save_wish(
         generation=machine.generation + 1,
         awaits=Awaits.NOTHING,
         restarts=0,
+        attempts=0,
         lease=machine.lease if lease is None else lease,
         keep_s=keep_s,
         updated_at=at,
@@ -133,10 +134,10 @@ def save_state(transaction: Transaction, before: Machine, after: Machine) -> Non
         boot_id=after.boot_id,
         updated_at=to_wire(after.updated_at),
     )
-    if (before.awaits, before.restarts) != (after.awaits, after.restarts):
+    meant = {name: getattr(after, name) for name in MEANT}
+    if meant != {name: getattr(before, name) for name in MEANT}:
         present = (machines.c.id == after.id) & (machines.c.generation == after.generation)
-        meant = update(machines).where(present).values(awaits=after.awaits, restarts=after.restarts)
-        transaction.connection.execute(meant)
+        transaction.connection.execute(update(machines).where(present).values(**meant))
     if (before.state, before.reason, before.settled) != (after.state, after.reason, after.settled):
         events.append(transaction, EventKind.STATE, after, after.updated_at)
 
@@ -148,10 +149,11 @@ def delete_machine(transaction: Transaction, machine: Machine, at: datetime) -> 
 
 
 def wish_again_after_reboot(transaction: Transaction, boot_id: str, at: datetime) -> int:
-    """Unsettle every machine that ran in another boot of this host; returns how many."""
+    """Unsettle every machine that ran in another boot of this host, with all attempts before it; returns how many."""
     lost = (machines.c.boot_id != boot_id) & (machines.c.wish.in_((Wish.RUNNING, Wish.PAUSED)))
     lost &= machines.c.state.in_((State.RUNNING, State.PAUSED, State.UNKNOWN))
-    values = {"generation": machines.c.generation + 1, "wish": Wish.RUNNING, "updated_at": to_wire(at)}
+    afresh = {"awaits": Awaits.NOTHING, "restarts": 0, "attempts": 0}
+    values = {"generation": machines.c.generation + 1, "wish": Wish.RUNNING, **afresh, "updated_at": to_wire(at)}
     return transaction.connection.execute(update(machines).where(lost).values(**values)).rowcount
 
 
@@ -248,7 +250,10 @@ def _ports_of(connection: Connection, ids: Iterable[str] | None) -> dict[str, tu
     return {machine_id: tuple(each) for machine_id, each in found.items()}
 
 
-WISHED = ("wish", "generation", "awaits", "restarts", "lease", "keep_s")
+MEANT = ("awaits", "restarts", "attempts")
+"""The columns that say what the agent means to do by itself."""
+
+WISHED = ("wish", "generation", *MEANT, "lease", "keep_s")
 """The columns that a wish changes."""
 
 KEPT = (
@@ -274,6 +279,7 @@ KEPT = (
     "boot_id",
     "awaits",
     "restarts",
+    "attempts",
     "lease",
     "ordered",
     "keep_s",
@@ -313,6 +319,7 @@ def _from_row(row: Row[Any], published: tuple[PublishedPort, ...]) -> Machine:
         updated_at=from_wire(row.updated_at),
         awaits=Awaits(row.awaits),
         restarts=row.restarts,
+        attempts=row.attempts,
         lease=row.lease,
         ordered=row.ordered,
         keep_s=row.keep_s,

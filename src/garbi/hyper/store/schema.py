@@ -62,6 +62,7 @@ machines = Table(
     Column("restart", String, nullable=False),
     Column("awaits", String, nullable=False, server_default=""),
     Column("restarts", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
     Column("lease", Integer, nullable=False, server_default="0"),
     Column("ordered", Integer, nullable=False, server_default="0"),
     Column("keep_s", Integer, nullable=False, server_default="0"),

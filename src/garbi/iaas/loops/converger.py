@@ -68,6 +68,9 @@ SPARE_S = 1
 """How long a worker that nobody else needs waits at most for what becomes of its order; a machine that comes meanwhile waits
 no longer than that for a worker. Whole seconds."""
 
+SERVER_ERROR = 500
+"""From this status on, an answer says that the node could not, not that it was asked for what cannot be."""
+
 PROGRESS_S = 0.2
 """The shortest time between two records of a transfer's progress."""
 
@@ -350,9 +353,10 @@ class Converger:
             return self._is_patient(machine)  # the node let go of it, to make room, between two steps
         if isinstance(error, Conflict) and error.extra.get("field") == "Idempotency-Key":
             return self._is_patient(machine)  # an earlier order, of which no answer came, is still on its way
-        if not isinstance(error, TemporaryError):
-            return False
-        return step not in (Step.CREATE, Step.DISTRIBUTE) or self._is_patient(machine)
+        passing = isinstance(error, TemporaryError)
+        if step is Step.TELL:  # what is wished is owed, also by a node that cannot write it down now
+            return passing or error.status >= SERVER_ERROR
+        return passing and (step not in (Step.CREATE, Step.DISTRIBUTE) or self._is_patient(machine))
 
     def _is_patient(self, machine: Machine) -> bool:
         now = self._clock.monotonic()

@@ -46,6 +46,10 @@ class MachineSpec:
     on_node_failure: NodeFailurePolicy | None = None
 
 
+REACHED = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}
+"""The state in which a wish is fulfilled; a machine that was to be removed is gone then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A machine as the store keeps it.
@@ -90,6 +94,16 @@ class Machine:
     def settled(self) -> bool:
         """Whether its node has done, or given up, what the user last asked for."""
         return self.settled_generation == self.generation
+
+    @property
+    def as_wished(self) -> bool:
+        """Whether it is what was last wished of it."""
+        return self.state is REACHED.get(self.wish)
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether no more is to be expected of it, it is not as it is wished, and nothing says why: that must never be."""
+        return self.settled and not self.as_wished and not self.reason
 
     @property
     def amounts(self) -> Amounts:

@@ -21,8 +21,10 @@ FEW, MANY = 2, 3
 """Fewer are no mass failure, however small the cloud; so many are one, however large it is."""
 
 UP = (Wish.RUNNING, Wish.PAUSED)
-RESTARTS = re.compile(r"; restart [0-9]+ of [0-9]+ ")
-"""In the reason of a machine that failed and whose host is about to start it again."""
+RESTARTS = re.compile(
+    r"; restart [0-9]+ of [0-9]+ |; attempt [0-9]+ (of [0-9]+ )?to (make|start) it was refused, again "
+)
+"""In the reason of a machine that failed and whose host is about to start it again, or to try once more."""
 
 LOST = "lost with node"
 """How the reason of a machine begins that stopped because its node is dead; it goes on with the name of the node."""

@@ -91,6 +91,10 @@ def _machines(controller: Controller) -> Iterator[Metric]:
     yield _gauge("machines", "Machines", ("type", "state", "node"), count)
     unsettled = sum(not one.settled for one in machines)
     yield _single("unsettled_machines", "Machines that are not yet what was wished", unsettled)
+    unexplained = sum(one.unexplained for one in machines)
+    yield _single(
+        "unexplained_machines", "Machines that are not as they are wished, for good, and do not say why", unexplained
+    )
 
 
 def _operations(controller: Controller) -> Iterator[Metric]:

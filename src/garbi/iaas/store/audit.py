@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from garbi.hyper_api.vocabulary import State
+from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.operation import OperationKind, OperationState
 from garbi.iaas.store.events import Kind
@@ -69,7 +69,7 @@ def reservation_findings(connection: Connection) -> Iterator[Finding]:
 
 
 def visibility_findings(connection: Connection) -> Iterator[Finding]:
-    """I4: every machine that was accepted is here or was removed; one that failed, or of which nothing is known, says why."""
+    """I4: every machine that was accepted is here or was removed; one that is not as it is wished, for good, says why."""
     lives = (events.c.subject == Subject.MACHINE) & events.c.kind.in_((Kind.CREATED, Kind.REMOVED))
     newest = select(func.max(events.c.seq)).where(lives).group_by(events.c.id)
     created = select(events.c.id).where(events.c.seq.in_(newest), events.c.kind == Kind.CREATED)
@@ -79,6 +79,12 @@ def visibility_findings(connection: Connection) -> Iterator[Finding]:
     silent = machines.c.state.in_((State.FAILED, State.UNKNOWN)) & (machines.c.reason == "")
     for row in connection.execute(select(machines.c.id, machines.c.state).where(silent).order_by(machines.c.seq)):
         yield Finding("I4", f"machine {row.id}", f"it is {row.state}, and says nothing of why")
+    settled = (machines.c.settled_generation == machines.c.generation) & (machines.c.reason == "")
+    otherwise = or_(machines.c.wish == Wish.REMOVED, machines.c.wish != machines.c.state)
+    rest = settled & otherwise & machines.c.state.not_in((State.FAILED, State.UNKNOWN))
+    wanted = select(machines.c.id, machines.c.state, machines.c.wish).where(rest)
+    for machine_id, state, wish in connection.execute(wanted.order_by(machines.c.seq)):
+        yield Finding("I4", f"machine {machine_id}", f"it is {state} and to be {wish}, and says nothing of why")
 
 
 def operation_findings(connection: Connection) -> Iterator[Finding]:
