@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.free_ports import free_port
 from garbi.base.checks import CheckStatus, Finding
 from garbi.iaas import doctor
 from garbi.iaas.doctor import CHECKS, examine
+from garbi.iaas.model.node import NodeState
 from garbi.iaas.settings import Settings
 
 Check = Callable[[Settings], Finding | None]
@@ -111,6 +113,25 @@ def test_a_power_program_is_looked_at_and_asked_about_every_node(
     assert (found.status, "lab2: not known" in found.found) == (CheckStatus.FAIL, True)
     assert "unknown: lab2" in found.found
     assert "lab1" not in found.found
+
+
+def test_the_brake_is_told_with_what_releases_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*silent: int) -> Finding | None:
+        """With three nodes, of which some were last heard so many seconds ago."""
+        now = datetime.now(UTC)
+        heard = [now - timedelta(seconds=each) for each in silent]
+        known = [a_node(name=f"off{each}", seen_at=at, updated_at=at) for each, at in zip(silent, heard, strict=True)]
+        known += [a_node(name=f"n{number}", state=NodeState.READY) for number in range(3 - len(silent))]
+        monkeypatch.setattr(doctor, "_nodes", lambda settings: known)
+        return doctor.check_brake(settings)
+
+    holds = found(20, 30)
+    assert holds is not None
+    assert (holds.status, "off20, off30" in holds.found, "confirm-dead" in holds.mend) == (CheckStatus.FAIL, True, True)
+    for silent in ((), (20,), (20, 100_000)):
+        free = found(*silent)
+        assert free is not None
+        assert free.status is CheckStatus.OK
 
 
 def found_of(settings: Settings) -> Finding:

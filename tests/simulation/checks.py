@@ -40,7 +40,9 @@ class Checks(logging.Handler):
     grace_s: float
     moves: int = 0
     silent: dict[str, tuple[NodeState, float]] = field(default_factory=dict)
-    """The nodes that seem dead, and since when they do."""
+    """The nodes that seem dead, and since when they are in that state."""
+    quiet: dict[str, float] = field(default_factory=dict)
+    """Since when they are silent."""
 
     def __post_init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -91,13 +93,20 @@ class Checks(logging.Handler):
                 self.cloud.kernel.violate(f"node {event.id} was fenced while {', '.join(dead)} seem dead, too")
         if event.state in (NodeState.UNREACHABLE, NodeState.UNAVAILABLE):
             self.silent[event.id] = NodeState(event.state), now
+            self.quiet.setdefault(event.id, now)
         else:
             self.silent.pop(event.id, None)
+            self.quiet.pop(event.id, None)
 
     def _seems_dead(self, name: str, now: float) -> bool:
         """Whether a node counts among those that seem dead at once, in anybody's eyes."""
         state, since = self.silent[name]
-        return now - since > SURE_S and (state is NodeState.UNREACHABLE or now - since < RECENTLY_S - SURE_S)
+        if now - since <= SURE_S:
+            return False
+        if state is NodeState.UNAVAILABLE or now - self.quiet[name] < RECENTLY_S - SURE_S:
+            return now - since < RECENTLY_S - SURE_S
+        others = [self.quiet[each] for each, (kind, _) in self.silent.items() if each != name and kind is state]
+        return any(abs(each - self.quiet[name]) < RECENTLY_S - SURE_S for each in others)
 
     def _check_move(self, machine_id: str, node: Node) -> None:
         """Nothing is moved that may still run: a proof that proves too little is none."""

@@ -62,4 +62,7 @@ PAIR_FAULTS = (
     Fault("leases-as-set-now", "a controller that takes over reckons with the lease that is set now", (
         ("garbi.iaas.fences.lease.LeaseBook._renew", _as_is_set_now),
     ), seeds=(1,), plan=_pair("successor-with-shorter-leases")),
+    Fault("asked-for-ever", "a node that was switched off long ago is still one of those that the others ask", (
+        ("garbi.iaas.loops.watchers.long_gone", constant(frozenset())),
+    ), seeds=(1,), plan=Plan(nodes=3, ways_in=False, script="node-that-dies-long-after-another")),
 )  # fmt: skip

@@ -78,6 +78,23 @@ def successor_with_shorter_leases(scene: Scene) -> None:
     moves_and_comes_back(scene, machine)
 
 
+def node_that_dies_long_after_another(scene: Scene) -> None:
+    """One of three nodes is switched off for good; half an hour later another one loses its power."""
+    machine = scene.machine("n1")
+    armed(scene)
+    for name in ("n3", "n1"):
+        scene.chaos.troubled[name] = scene.cloud.kernel.now + 3 * LIMIT_S
+    scene.cloud.kill_host(scene.cloud.nodes["n3"])
+    scene.cloud.kernel.sleep(LIMIT_S)
+    scene.expect(machine, "n1")
+    scene.cloud.kill_host(scene.cloud.nodes["n1"])
+    scene.until(lambda: scene.row(machine).node != "n1" and scene.row(machine).settled)
+    scene.expect(machine, "n2")
+    for name in ("n3", "n1"):
+        scene.cloud.boot_host(scene.cloud.nodes[name])
+    scene.ready()
+
+
 def controller_is_away(scene: Scene, machine: str, name: str) -> None:
     """Let the controller be dead for longer than any lease lasts, and see that a machine runs on."""
     scene.cloud.kill_controller()
@@ -107,5 +124,6 @@ PAIR_SCRIPTS: Mapping[str, Callable[[Scene], None]] = {
         node_whose_fellow_hears_the_controller,
         node_whose_death_its_fellow_tells_first,
         successor_with_shorter_leases,
+        node_that_dies_long_after_another,
     )
 }

@@ -19,6 +19,7 @@ from garbi.base.token import TOKEN_FILE
 from garbi.iaas.fences.power import PowerFence, find_flaw
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.tombstone import Tombstone
+from garbi.iaas.monitor.failover import Condition, too_many_dead
 from garbi.iaas.monitor.rivals import MEND, RIVAL
 from garbi.iaas.provisioning.target import Share
 from garbi.iaas.settings import Settings
@@ -184,6 +185,30 @@ def check_removed(settings: Settings) -> Finding | None:
     return warn(f"machines may run on on hosts that were removed by force while silent: {words[:1000]}", mend)
 
 
+def check_brake(settings: Settings) -> Finding | None:
+    """Not so many nodes seem dead at once that nothing is moved."""
+    from datetime import UTC, datetime
+
+    known, now = _nodes(settings), datetime.now(UTC)
+    conditions = [
+        Condition(
+            node.name,
+            node.state,
+            (now - node.updated_at).total_seconds(),
+            (now - (node.seen_at or node.created_at)).total_seconds(),
+        )
+        for node in known
+    ]
+    mass = too_many_dead(conditions)
+    if mass is None:
+        return ok("not too many nodes seem dead at once") if known else None
+    dead = ", ".join(mass.dead)
+    return fail(
+        f"{len(mass.dead)} of {mass.nodes} nodes seem dead at once ({dead}): nothing is fenced or moved",
+        "look at the network first; then, for each host that is off: iaas node confirm-dead NAME",
+    )
+
+
 def check_token(settings: Settings) -> Finding:
     """Only the owner reads the token that commands the cloud."""
     path = settings.data_dir / TOKEN_FILE
@@ -295,6 +320,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "leadership": check_leadership,
     "obedience": check_obedience,
     "removed-nodes": check_removed,
+    "mass-failure": check_brake,
     "token": check_token,
     "image-share": check_share,
     "power": check_power,

@@ -39,6 +39,7 @@ from garbi.iaas.loops.failover import Failover, FailoverParts
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.replanning import Replanning, ReplanningParts
 from garbi.iaas.loops.runner import OperationRunner
+from garbi.iaas.loops.silence import Silences
 from garbi.iaas.loops.tombstones import TombstoneParts, Tombstones
 from garbi.iaas.loops.watchers import Roster, Watchers
 from garbi.iaas.loops.watching import Watching
@@ -248,7 +249,8 @@ class _Maker:
         )
         book = LeaseBook(database, clock, self._lessor(mandate))
         stirred = threading.Event()
-        roster = Roster(database, clock, settings.check_period_s / 3)
+        silences = Silences(clock)
+        roster = Roster(database, clock, settings.check_period_s / 3, silences)
         watching = Watching(
             mandate.controller_id,
             database,
@@ -276,7 +278,8 @@ class _Maker:
         replanning = Replanning(ReplanningParts(database, records, clock, strategy, wake, heard_since))
         fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally, book.rival)
         grace_s = settings.unreachable_after_s
-        failover = Failover(FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s), stirred)
+        parts = FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s, silences)
+        failover = Failover(parts, stirred)
         return Loops(clients, converger, watchers, runner, (failover, tombs, *self.others))
 
     def _grave_clients(self, mandate: Mandate) -> NodeClients:

@@ -18,10 +18,11 @@ from garbi.iaas.fences.death import declare_dead
 from garbi.iaas.fences.protocol import Attempt, Fences, Proof, explain
 from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.replanning import Replanning
+from garbi.iaas.loops.silence import Silences
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node, NodeState
-from garbi.iaas.monitor.failover import STOPPED, UNPROVEN, Condition, MassFailure, plain, too_many_dead
+from garbi.iaas.monitor.failover import STOPPED, UNPROVEN, MassFailure, plain, too_many_dead
 from garbi.iaas.store import events, nodes
 from garbi.iaas.store.database import Database, Transaction
 
@@ -46,6 +47,7 @@ class FailoverParts:
     wake: Callable[[Machine], None]
     heard_since: Callable[[str, float], bool]
     grace_s: float
+    silences: Silences
 
 
 @dataclass(slots=True)
@@ -75,7 +77,6 @@ class Failover:
         self._lock = threading.Lock()
         self._trials: dict[str, _Trial] = {}
         self._retries: dict[str, _Retry] = {}
-        self._states: dict[str, tuple[NodeState, float]] = {}
         self._rests_until = parts.clock.monotonic() + parts.grace_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="failover", daemon=True)
@@ -129,8 +130,8 @@ class Failover:
         with self._parts.database.read() as connection:
             known = nodes.list(connection)
         rested = self._parts.clock.monotonic() >= self._rests_until
-        self._states = self._since(known)
-        mass = self._mass_failure(known)
+        conditions = self._parts.silences.conditions(known)
+        mass = too_many_dead(conditions)
         silent = {node.name: node for node in known if node.state is NodeState.UNREACHABLE}
         with self._lock:
             self._retries = {name: retry for name, retry in self._retries.items() if name in silent}
@@ -143,21 +144,12 @@ class Failover:
             elif rested and self._is_due(node.name):
                 self._try(node)
         if rested:
-            dead = {name: at for name, (state, at) in self._states.items() if state is NodeState.UNAVAILABLE}
+            now = self._parts.clock.monotonic()
+            dead = {each.name: now - each.for_s for each in conditions if each.state is NodeState.UNAVAILABLE}
             self._parts.replanning.look(dead, stopped=mass is not None)
 
-    def _since(self, known: Sequence[Node]) -> dict[str, tuple[NodeState, float]]:
-        """Since when each node is in its state, as counted here: clocks that people set may jump."""
-        now, before = self._parts.clock.monotonic(), self._states
-        found = {}
-        for node in known:
-            state, since = before.get(node.name, (node.state, now))
-            found[node.name] = (node.state, since if state is node.state else now)
-        return found
-
     def _mass_failure(self, known: Sequence[Node]) -> MassFailure | None:
-        now, since = self._parts.clock.monotonic(), self._since(known)
-        return too_many_dead(Condition(node.name, node.state, now - since[node.name][1]) for node in known)
+        return too_many_dead(self._parts.silences.conditions(known))
 
     def _under_way(self) -> dict[str, _Trial]:
         with self._lock:

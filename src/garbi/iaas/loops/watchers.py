@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 
 from garbi.base.clock import Clock
+from garbi.iaas.loops.silence import Silences
 from garbi.iaas.loops.watching import CHECK_S, NodeWatch, Report, Watching
 from garbi.iaas.model.node import Node
+from garbi.iaas.monitor.failover import long_gone
 from garbi.iaas.monitor.verdict import WATCHED, is_watched
 from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import nodes
@@ -98,12 +100,16 @@ class Watchers:
 
 
 class Roster:
-    """The addresses of all nodes that are watched; read once in a while, however often it is asked for."""
+    """The addresses of the nodes that are told to ask one another: all that are watched, but those that fell silent alone long
+    ago, whose silence would be taken for that of somebody who may answer yet. Read once in a while, however often it is
+    asked for.
+    """
 
-    def __init__(self, database: Database, clock: Clock, every_s: float) -> None:
+    def __init__(self, database: Database, clock: Clock, every_s: float, silences: Silences) -> None:
         self._database = database
         self._clock = clock
         self._every_s = every_s
+        self._silences = silences
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._addresses: tuple[str, ...] = ()
@@ -115,6 +121,9 @@ class Roster:
             if now - self._read_at >= self._every_s:
                 with self._database.read() as connection:
                     known = nodes.list(connection)
-                self._addresses = tuple(node.address for node in known if node.state in WATCHED)
+                gone = long_gone(self._silences.conditions(known))
+                self._addresses = tuple(
+                    node.address for node in known if node.state in WATCHED and node.name not in gone
+                )
                 self._read_at = now
             return self._addresses

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import NodeState
-from garbi.iaas.monitor.verdict import WATCHED
+from garbi.iaas.monitor.verdict import SILENT, WATCHED
 
 RECENTLY_S = 600.0
-"""How long a node that was proven dead still counts among those that seem dead at once."""
+"""How long a node that was proven dead still counts among those that seem dead at once; and who fell silent by so much apart from
+all others did not fall silent with them."""
 
 KEPT_S = 7 * 24 * 3600
 """How long the disk of a machine that was created again elsewhere is kept on the node that was dead."""
@@ -37,11 +38,18 @@ STOPPED = "; too many at once: "
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A node, and for how many seconds it has been in its state."""
+    """A node, and for how many seconds it has been in its state; `silent_s` is for how long it has said nothing, where that is
+    another time: it is said to be dead some time after it fell silent."""
 
     name: str
     state: NodeState
     for_s: float
+    silent_s: float | None = None
+
+    @property
+    def quiet_s(self) -> float:
+        """For how many seconds a silent node has said nothing."""
+        return self.for_s if self.silent_s is None else self.silent_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,24 @@ class MassFailure:
 
 
 def too_many_dead(conditions: Iterable[Condition]) -> MassFailure | None:
-    """The mass failure, when two nodes or more, and a third of all or three, seem dead; None when fewer do."""
-    watched = [each for each in conditions if each.state in WATCHED]
-    dead = sorted(each.name for each in watched if _seems_dead(each))
+    """The mass failure, when two nodes or more, and a third of all or three, seem dead; None when fewer do.
+
+    Who fell silent long before or after any other does not count, neither as dead nor as one of all. Those that fell silent
+    together count for as long as they are silent.
+    """
+    present = [each for each in conditions if each.state in WATCHED]
+    gone = long_gone(present)
+    watched = [each for each in present if each.name not in gone]
+    dead = sorted(each.name for each in watched if each.state in SILENT)
     if len(dead) < FEW or (3 * len(dead) < len(watched) and len(dead) < MANY):
         return None
     return MassFailure(tuple(dead), len(watched))
+
+
+def long_gone(conditions: Iterable[Condition]) -> frozenset[str]:
+    """The silent nodes whose silence says nothing of the others: they fell silent alone and long ago, or were proven dead."""
+    silent = [each for each in conditions if each.state in SILENT]
+    return frozenset(each.name for each in silent if _is_long_gone(each, silent))
 
 
 def plain(reason: str) -> str:
@@ -101,7 +121,15 @@ def is_stranded(machine: Machine) -> bool:
     return machine.state in (State.FAILED, State.STOPPED) and machine.reason.startswith(f"{LOST} {machine.node}")
 
 
-def _seems_dead(condition: Condition) -> bool:
-    if condition.state is NodeState.UNAVAILABLE:
-        return condition.for_s < RECENTLY_S
-    return condition.state is NodeState.UNREACHABLE
+def _is_long_gone(condition: Condition, silent: Sequence[Condition]) -> bool:
+    if _is_proven(condition):
+        return True
+    if condition.state is NodeState.UNAVAILABLE or condition.quiet_s < RECENTLY_S:
+        return False
+    others = (each for each in silent if each is not condition and not _is_proven(each))
+    return not any(abs(each.quiet_s - condition.quiet_s) < RECENTLY_S for each in others)
+
+
+def _is_proven(condition: Condition) -> bool:
+    """Whether a node has been known to be dead for so long that nothing follows from it for others."""
+    return condition.state is NodeState.UNAVAILABLE and condition.for_s >= RECENTLY_S

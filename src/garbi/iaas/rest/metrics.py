@@ -67,9 +67,13 @@ class CloudMetrics(Collector):
         ):
             yield CounterMetricFamily(PREFIX + name, documentation, value=happened[key])
         yield _counter("events", "What happened, as the history has it", ("subject", "kind"), happened)
-        conditions = [Condition(node.name, node.state, _seconds_since(node.updated_at)) for node in nodes]
-        stopped = too_many_dead(conditions) is not None
+        stopped = too_many_dead(map(_condition, nodes)) is not None
         yield _single("mass_failure", "1 while so many nodes seem dead at once that nothing is moved", int(stopped))
+
+
+def _condition(node: Node) -> Condition:
+    heard_at = node.seen_at or node.created_at
+    return Condition(node.name, node.state, _seconds_since(node.updated_at), _seconds_since(heard_at))
 
 
 def _nodes(nodes: Sequence[Node]) -> Iterator[Metric]:
