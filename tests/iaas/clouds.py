@@ -97,7 +97,8 @@ class FakeHost:
     @property
     def world(self) -> FakeWorld:
         """Its pretended daemon, which goes on when the agent dies."""
-        return FakeWorld.at(self._settings.data_dir / "drivers" / "fake")
+        engine = self._settings.drivers["fake"].get("engine")
+        return FakeWorld.at(Path(engine) if engine else self._settings.data_dir / "drivers" / "fake")
 
     @property
     def client(self) -> HyperClient:

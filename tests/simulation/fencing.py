@@ -13,7 +13,7 @@ from tests.simulation.threads import Event
 from garbi.base.child import Cancelled, Ended
 from garbi.base.errors import FenceFailed
 from garbi.iaas.fences import power, ssh
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Proof
 from garbi.iaas.model.node import Node as NodeRow
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class SimSshFence(ssh.SshFence):
         said = self._cloud.run_fence(host, self._controller(), node.lease, SSH_LIMIT_S, cancelled)
         if said is None or not self._reaches(host):
             raise FenceFailed("the connection broke")
-        return Proof(self.name, Scope.RECREATABLE, ssh._read(said, node))
+        return ssh.read_proof(said, node)
 
     def _reaches(self, host: Node) -> bool:
         cloud, home = self._cloud, self._cloud.home.name

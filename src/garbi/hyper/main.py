@@ -170,7 +170,7 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
     leases.on_change(converger.resync)
     feed = open_feed(database)
     keeping = Keeping(database, drivers, clock)
-    audit = Audit(database, drivers, host.capacity, publisher, library, leases.hold, settings.data_dir)
+    audit = Audit(database, drivers, host.capacity, publisher, library, leases.hold, settings.data_dir, cluster_id)
     return Parts(
         settings=settings,
         cluster_id=cluster_id,
@@ -227,7 +227,9 @@ def _open_library(settings: Settings, table: ImageTable, clock: Clock) -> ImageL
 
 def _converger_settings(settings: Settings) -> ConvergerSettings:
     restarts = RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s)
-    return ConvergerSettings(settings.workers, settings.stop_deadline_s, settings.resync_period_s, restarts)
+    return ConvergerSettings(
+        settings.workers, settings.stop_deadline_s, settings.resync_period_s, restarts, settings.place
+    )
 
 
 def driver_context(settings: Settings, clock: Clock, cluster_id: str, name: str) -> DriverContext:

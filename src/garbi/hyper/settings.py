@@ -57,6 +57,11 @@ class Settings:
     image_use: str = setting("in-place", "what becomes of an image of a mounted share: used in-place, or a copy")
     drivers: Mapping[str, Mapping[str, str]] = setting(dict, "settings of drivers, from GARBI_DRIVER_<DRIVER>_<NAME>")
 
+    @property
+    def place(self) -> str:
+        """The data directory as machines are marked with it: absolute, whatever leads to it."""
+        return str(self.data_dir.resolve())
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
         """Read the settings; raises InvalidField, which names the variable, when one cannot be understood."""

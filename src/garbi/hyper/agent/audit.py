@@ -10,6 +10,7 @@ from garbi.base.audit import Violation, readable_secrets
 from garbi.base.errors import TemporaryError
 from garbi.hyper.agent import invariants
 from garbi.hyper.agent.kept import misplaced_disks
+from garbi.hyper.agent.strangers import strangers
 from garbi.hyper.drivers.protocol import Condition, Driver, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.images.library import ImageLibrary
@@ -40,6 +41,7 @@ class Audit:
     library: ImageLibrary
     hold: Callable[[Machine], str | None]
     data_dir: Path
+    cluster_id: str
 
     def run(self) -> list[Violation]:
         """Check every invariant now; a driver that does not answer is a finding, not an error."""
@@ -54,6 +56,7 @@ class Audit:
             *invariants.lost_from_sight(lost, rows),
             *self._misplaced(rows, seen),
             *misplaced_disks(self.database, self.drivers),
+            *strangers(self.cluster_id, self.drivers),
             *invariants.stray_leads(self.publisher),
             *invariants.images(self.library),
             *invariants.running_without_lease(rows, lambda row: _runs(seen.get(row.id)), self.hold),

@@ -33,14 +33,15 @@ def watchdog(data_dir: Path | None) -> None:
 @data_dir_option
 @click.pass_context
 def fence(context: click.Context, controller: str, number: int, data_dir: Path | None) -> None:
-    """End a controller's lease and its machines that may run elsewhere; exit status 1 when one cannot be ended.
+    """End a controller's lease and its machines that may run elsewhere; exit status 1 when one of them may still run.
 
-    Prints one line of JSON. Machines that stay with this host, and those of others, are not touched.
+    Looks at the engines too, for the agent's database may be lost. Prints one line of JSON. Machines that stay with this host,
+    and those of others, are not touched.
     """
     from garbi.hyper.settings import Settings
     from garbi.hyper.watchdog.opening import open_fence
 
     report = open_fence(Settings.from_environment(data_dir=data_dir)).fence(controller, number)
     click.echo(json.dumps(report.to_document()))
-    if report.running:
+    if not report.proven:
         context.exit(1)

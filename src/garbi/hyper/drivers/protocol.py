@@ -68,6 +68,8 @@ class MachineDefinition:
     full_copy: bool = False
     address: str | None = None
     mac: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Texts of the agent's that `add` writes beside the driver's own marks, for Surveyor to give back. Nothing to a driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,49 @@ class ProcessFinder(Protocol):
 
     def processes_of(self, machine_id: str) -> list[int]:
         """What runs of the machine, paused or not; none when it is off. Raises DriverUnavailable when that cannot be known."""
+
+
+class Identity(StrEnum):
+    """How certain it is that what bears the labels of a machine is that machine."""
+
+    MADE = "made"
+    """An agent made it as that machine: its name and labels say so, its own id at the engine, or an id that follows from both."""
+
+    COPY = "copy"
+    """It has the labels from an image that was made of the machine, or of its definition: they count for nothing."""
+
+    UNSURE = "unsure"
+    """Its labels alone say so: it may be the machine under another name, or somebody's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedMachine:
+    """What an engine has with the marks of Garbi on it, whichever agent made it. `place` is its name at the engine, for people.
+
+    `marks` and `labels` are those of the definition by which it was made; `marks` are empty on machines of earlier versions.
+    """
+
+    cluster_id: str
+    machine_id: str
+    place: str
+    condition: Condition
+    marks: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    identity: Identity = Identity.MADE
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """The engine can be searched for machines of any agent. To act on one takes a driver with the cluster id of its agent."""
+
+    def survey(self) -> list[MarkedMachine]:
+        """All that the engine has; raises DriverUnavailable when it does not answer."""
+
+    def survey_processes(self) -> list[MarkedMachine]:
+        """What of it runs on this host, found without the engine: nothing where the engine is not installed or rests.
+
+        Raises DriverUnavailable when that cannot be known: it is on another host, or nothing says whose a process is.
+        """
 
 
 @runtime_checkable

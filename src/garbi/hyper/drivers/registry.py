@@ -16,6 +16,7 @@ ABILITIES: Mapping[str, type] = {
     "pause": protocol.Pausable,
     "repeated-stop": protocol.MissesStops,
     "processes": protocol.ProcessFinder,
+    "survey": protocol.Surveyor,
     "console-log": protocol.ConsoleLog,
     "figures": protocol.LiveFigures,
     "images": protocol.ImageKeeper,

@@ -53,12 +53,16 @@ LONGEST_RETRY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ConvergerSettings:
-    """Machines of one type worked on at once, and the times in seconds: grace of a stop, pause between full looks, restarts."""
+    """Machines of one type worked on at once, and the times in seconds: grace of a stop, pause between full looks, restarts.
+
+    `data_dir` is the agent's data directory, as machines are marked with it.
+    """
 
     workers: int = 8
     stop_deadline_s: float = 20.0
     resync_period_s: float = 30.0
     restarts: RestartTimes = field(default_factory=RestartTimes)
+    data_dir: str = ""
 
 
 class Converger:
@@ -85,7 +89,7 @@ class Converger:
         self._crews = Crews(clock.monotonic, settings.workers, self._work)
         self._stops = Stops(clock, settings.stop_deadline_s)
         self._restarts = Restarts(clock, settings.restarts, self._look_later, tally)
-        self._steps = Steps(database, publisher, image_of, clock, self._stops, self._look_later)
+        self._steps = Steps(database, publisher, image_of, clock, self._stops, self._look_later, settings.data_dir)
         self._retries: dict[str, int] = {}
         self._watched: set[str] = set()
         self._watch_lock = threading.Lock()

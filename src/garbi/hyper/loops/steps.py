@@ -22,6 +22,7 @@ from garbi.hyper.loops.looking import look_at, pause
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.loops.stops import Stops
 from garbi.hyper.model.machine import Machine
+from garbi.hyper.model.marks import marks_of
 from garbi.hyper.store import kept, machines
 from garbi.hyper.store.database import Database
 
@@ -29,7 +30,10 @@ NOTHING_KEPT = "its disk is not kept: it had none, or machines of its type keep 
 
 
 class Steps:
-    """The steps of an agent's machines; each may be repeated. `look_later` has a machine looked at after so many seconds."""
+    """The steps of an agent's machines; each may be repeated. `look_later` has a machine looked at after so many seconds.
+
+    `data_dir` is the agent's data directory, as machines are marked with it.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class Steps:
         clock: Clock,
         stops: Stops,
         look_later: Callable[[Machine, float], None],
+        data_dir: str,
     ) -> None:
         self._database = database
         self._publisher = publisher
@@ -46,6 +51,7 @@ class Steps:
         self._clock = clock
         self._stops = stops
         self._look_later = look_later
+        self._data_dir = data_dir
         self._kept: dict[str, KeptDisk] = {}
 
     def take(self, machine: Machine, driver: Driver, step: Step, seen: Observation | None) -> Observation | None:
@@ -101,6 +107,7 @@ class Steps:
                 full_copy=machine.full_copy,
                 address=machine.address if machine.mac else None,
                 mac=machine.mac,
+                marks=marks_of(machine, self._data_dir).to_texts(),
             )
         )
         return Observation(machine.id, Condition.STOPPED)

@@ -1,21 +1,22 @@
 """`hyper fence`: ends a lease and all that runs under it, now, and says so: what a controller asks of a host over SSH.
 
-Works while the agent runs, hangs or is dead, and while daemons do not answer.
+Works while the agent runs, hangs or is dead, while daemons do not answer, and where the agent's database is lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from garbi.base.clock import Clock
-from garbi.base.errors import InvalidField
+from garbi.base.errors import InvalidField, NotFound
 from garbi.base.failpoints import reach
 from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.leases.record import CONTROLLER_FORM
-from garbi.hyper.watchdog.leased import Leased
-from garbi.hyper.watchdog.stopping import Stopping
+from garbi.hyper.main import DATABASE
+from garbi.hyper.watchdog.ending import Ended, Ending
 
 LIMIT_S = 15.0
 """How long machines that do not end are tried again."""
@@ -26,15 +27,27 @@ SETTLE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FenceReport:
-    """What has ended: the lease, and the machines that ran under it. `running` are those that could not be ended, and why not;
-    `left` are those of the controller that stay with this host, and were not touched."""
+    """What has ended: the lease, and the machines that ran under it.
+
+    `cluster_id` is the agent's, empty where its database is lost. `running` are those that could not be ended or ruled out, `why`
+    says why; `unseen` are engines that cannot be looked through, and why; `left` are those of the controller that were not
+    touched. `earlier` are machines that do not run of agents which had the data directory before, by their cluster ids.
+    """
 
     fenced: int
     boot_id: str
+    cluster_id: str = ""
     stopped: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     why: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
+    earlier: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it is certain that nothing runs that was to end."""
+        return not self.running and not self.unseen
 
     def to_document(self) -> dict[str, object]:
         """The report as it is printed."""
@@ -42,47 +55,57 @@ class FenceReport:
 
 
 class Fence:
-    """Fences of one host."""
+    """Fences of one host, by the files and the machines of one data directory."""
 
-    def __init__(
-        self,
-        files: LeaseFiles,
-        boot_id: str,
-        stopping: Stopping,
-        leased: Callable[[str, int], Leased],
-        clock: Clock,
-    ) -> None:
-        self._files = files
+    def __init__(self, data_dir: Path, boot_id: str, ending: Ending, clock: Clock) -> None:
+        self._data_dir = data_dir
+        self._files = LeaseFiles(data_dir)
         self._boot_id = boot_id
-        self._stopping = stopping
-        self._leased = leased
+        self._ending = ending
         self._clock = clock
 
     def fence(self, controller: str, number: int) -> FenceReport:
         """End the leases of a controller up to `number` for good, and its machines; try for a while, then say what is left.
 
-        Raises InvalidField, NoSpace or FinalError when the end cannot be written down, DatabaseUnavailable.
+        Raises InvalidField, NoSpace or FinalError when the end cannot be written down, NotFound where nothing says that an agent
+        has ever worked: neither a database, nor a machine at an engine.
         """
         if not CONTROLLER_FORM.match(controller):
             raise InvalidField("controller", "the controller is an id: 32 digits of lower-case hexadecimal")
+        self._require_agent(controller, number)
         fenced = self._files.fence(controller, number)
         reach("fence.recorded")
         deadline = self._clock.monotonic() + LIMIT_S
         stopped: set[str] = set()
         looks = 0
         while True:
-            found = self._leased(controller, fenced)
-            done = self._stopping.stop(found.ending)
+            done = self._ending.end(controller, fenced)
             reach("fence.stopped")
-            stopped |= set(done.stopped)
-            looks = looks + 1 if not done.running else 0
-            if looks == 2 or (done.running and self._clock.monotonic() >= deadline):
-                return FenceReport(
-                    fenced=fenced,
-                    boot_id=self._boot_id,
-                    stopped=sorted(stopped - done.running.keys()),
-                    running=sorted(done.running),
-                    left=sorted(machine.id for machine in found.left),
-                    why=done.running,
-                )
+            stopped |= done.stopped
+            looks = looks + 1 if done.proven else 0
+            if looks == 2 or (not done.proven and self._clock.monotonic() >= deadline):
+                return self._report(fenced, stopped, done)
             threading.Event().wait(SETTLE_S)
+
+    def _require_agent(self, controller: str, number: int) -> None:
+        """A mark would fence nobody where no agent has worked; where one has, it is written though its directory is gone."""
+        if (self._data_dir / DATABASE).exists():
+            return
+        if not self._ending.has_any(controller, number):
+            raise NotFound(f"no agent has worked in {self._data_dir}")
+        with contextlib.suppress(OSError):  # what is wrong is said when the mark is written
+            self._data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def _report(self, fenced: int, stopped: set[str], done: Ended) -> FenceReport:
+        why = {**done.running, **done.unknown}
+        return FenceReport(
+            fenced=fenced,
+            boot_id=self._boot_id,
+            cluster_id=done.cluster_id,
+            stopped=sorted(stopped - why.keys()),
+            running=sorted(why),
+            left=sorted(done.left),
+            why=why,
+            unseen=dict(done.unseen),
+            earlier={cluster_id: sorted(ids) for cluster_id, ids in sorted(done.earlier.items())},
+        )

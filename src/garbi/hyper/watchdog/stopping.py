@@ -14,8 +14,8 @@ from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError
 from garbi.hyper.drivers.protocol import Condition, Driver, ProcessFinder
 from garbi.hyper.drivers.registry import DriverRegistry
-from garbi.hyper.model.machine import Machine, State
 from garbi.hyper.watchdog.killing import kill_all
+from garbi.hyper.watchdog.leased import Target
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +29,13 @@ GLANCE_S = 0.05
 WORKERS = 8
 
 ON = (Condition.RUNNING, Condition.PAUSED)
-NEVER_BEGUN = (State.PENDING, State.CREATING, State.STOPPED)
-"""States whose machines do not run, unless somebody started them outside Garbi."""
 
 
 @dataclass(slots=True)
 class _Attempt:
     """What became of one machine. `off` is what its daemon said last; None: it has not answered."""
 
-    machine: Machine
+    machine: Target
     driver: Driver | None
     words: str
     ran: bool = False
@@ -55,21 +53,23 @@ class Stopped:
 class Stopping:
     """Ends machines. Each time with drivers of its own, so that nothing that hangs comes to life later and does harm."""
 
-    def __init__(self, drivers: Callable[[], DriverRegistry], clock: Clock) -> None:
+    def __init__(self, drivers: Callable[[str], DriverRegistry], clock: Clock) -> None:
+        """Take the `drivers` of an agent, by its cluster id."""
         self._drivers = drivers
         self._clock = clock
 
-    def stop(self, machines: Sequence[Machine]) -> Stopped:
+    def stop(self, machines: Sequence[Target]) -> Stopped:
         """End the machines; return when all are verified not to run, or nothing more can be done now. Never raises."""
         if not machines:
             return Stopped()
-        registry = self._drivers()
+        registries = {cluster_id: self._drivers(cluster_id) for cluster_id in {each.cluster_id for each in machines}}
         try:
-            attempts = [_Attempt(machine, *_driver_of(machine, registry)) for machine in machines]
+            attempts = [_Attempt(each, *_driver_of(each, registries[each.cluster_id])) for each in machines]
             self._ask_daemons([each for each in attempts if each.driver is not None])
             running = self._end_processes(attempts)
         finally:
-            threading.Thread(target=_close, args=(registry,), name="stopping-close", daemon=True).start()
+            for registry in registries.values():
+                threading.Thread(target=_close, args=(registry,), name="stopping-close", daemon=True).start()
         return Stopped(
             tuple(each.machine.id for each in attempts if each.ran and each.machine.id not in running), running
         )
@@ -77,7 +77,7 @@ class Stopping:
     def _ask_daemons(self, attempts: list[_Attempt]) -> None:
         """Have each driver kill its machines, a few at a time; who hangs holds up only those of the same type."""
         over, done = threading.Event(), threading.Event()
-        missing = {each.machine.id for each in attempts}
+        missing = {each.machine for each in attempts}
         lock = threading.Lock()
 
         def work(queue: list[_Attempt]) -> None:
@@ -88,7 +88,7 @@ class Stopping:
                     return
                 _ask(attempt)
                 with lock:
-                    missing.discard(attempt.machine.id)
+                    missing.discard(attempt.machine)
                     if not missing:
                         done.set()
 
@@ -105,14 +105,14 @@ class Stopping:
         deadline = self._clock.monotonic() + KILL_S
         left = attempts
         while True:
-            found = {each.machine.id: _end(each) for each in left}
-            left = [each for each in left if found[each.machine.id] is not None]
+            found = {each.machine: _end(each) for each in left}
+            left = [each for each in left if found[each.machine] is not None]
             if not left or self._clock.monotonic() >= deadline:
-                return {name: why for name, why in found.items() if why is not None}
+                return {machine.id: why for machine, why in found.items() if why is not None}
             threading.Event().wait(GLANCE_S)
 
 
-def _driver_of(machine: Machine, registry: DriverRegistry) -> tuple[Driver | None, str]:
+def _driver_of(machine: Target, registry: DriverRegistry) -> tuple[Driver | None, str]:
     try:
         return registry.get(machine.type), f"the daemon of type {machine.type} does not answer"
     except GarbiError as error:
@@ -149,8 +149,7 @@ def _end(attempt: _Attempt) -> str | None:
             if not kill_all(lambda: finder.processes_of(machine.id)):
                 return attempt.words if attempt.off is False else None
         except GarbiError as error:
-            begun = machine.state not in NEVER_BEGUN
-            return None if attempt.off or (attempt.off is None and not begun) else error.detail
+            return None if attempt.off or (attempt.off is None and not machine.begun) else error.detail
         attempt.ran = True
         return "its processes do not end"
     return None if attempt.off else attempt.words

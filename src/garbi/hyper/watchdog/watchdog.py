@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from garbi.base.clock import Clock
@@ -18,8 +17,7 @@ from garbi.hyper.leases.heartbeat import Heartbeat
 from garbi.hyper.leases.inquiry import Ask, Inquiry
 from garbi.hyper.leases.record import Lease
 from garbi.hyper.leases.verdict import Verdict, judge
-from garbi.hyper.watchdog.leased import Leased
-from garbi.hyper.watchdog.stopping import Stopping
+from garbi.hyper.watchdog.ending import Ended, Ending
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +37,7 @@ class Watchdog:
         data_dir: Path,
         clock: Clock,
         boot_id: str,
-        stopping: Stopping,
-        leased: Callable[[str, int], Leased],
+        ending: Ending,
         ask: Ask,
     ) -> None:
         """Take the place of the watchdog; raises DataDirLocked when another has it, NotFound without a data directory."""
@@ -50,13 +47,13 @@ class Watchdog:
         self._heartbeat = Heartbeat(data_dir)
         self._clock = clock
         self._boot_id = boot_id
-        self._stopping = stopping
-        self._leased = leased
+        self._ending = ending
         self._ask = ask
         self._inquiries: dict[str, Inquiry] = {}
         self._read: dict[str, tuple[Sign, Lease | None]] = {}
         self._ended: dict[str, int] = {}
         self._clean: dict[str, tuple[int, int]] = {}
+        self._said: dict[str, dict[str, str]] = {}
 
     def run(self, ending: threading.Event) -> None:
         """Look every second until `ending` is set, or the data directory is gone."""
@@ -127,18 +124,21 @@ class Watchdog:
         if number == fenced and looks >= CLEAN_LOOKS:
             return
         self._beat()
-        found = self._leased(controller, fenced)
         reach("watchdog.stop.begun")
-        done = self._stopping.stop(found.ending)
+        done = self._ending.end(controller, fenced)
         reach("watchdog.stop.done")
         for machine_id in done.stopped:
             log.warning("a machine was ended with its lease", extra={"controller": controller, "machine": machine_id})
-        for machine_id, why in done.running.items():
-            log.error(
-                "a machine cannot be ended", extra={"controller": controller, "machine": machine_id, "detail": why}
-            )
-        clean = not done.stopped and not done.running
-        self._clean[controller] = (fenced, looks + 1 if clean and number == fenced else int(clean))
+        self._complain(controller, done)
+        self._clean[controller] = (fenced, looks + 1 if done.clean and number == fenced else int(done.clean))
+
+    def _complain(self, controller: str, done: Ended) -> None:
+        """Say what is in the way, once for as long as it is."""
+        complaints = {**done.unseen, **done.unknown, **done.running}
+        for subject, why in complaints.items():
+            if self._said.get(controller, {}).get(subject) != why:
+                log.error("cannot be ended", extra={"controller": controller, "subject": subject, "detail": why})
+        self._said[controller] = complaints
 
 
 def _fields(lease: Lease) -> dict[str, object]:

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from garbi.base.errors import Conflict
 from garbi.base.problem import to_problem
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.hyper_api.vocabulary import State, Wish
+from garbi.iaas.fences.protocol import Proof
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.model.operation import OperationState
@@ -37,7 +37,7 @@ def declare_dead(transaction: Transaction, node: Node, proof: Proof, now: dateti
     nodes.raise_lease(transaction, node.name, node.lease)
     lost = lost_reason(node.name, words)
     for machine in machines.of_node(transaction.connection, node.name):
-        if proof.scope is Scope.ALL or machine.on_node_failure is NodeFailurePolicy.RECREATE:
+        if proof.covers(machine):
             _lose(transaction, machine, lost, now, actor)
         elif machine.state is State.UNKNOWN or machine.state in machines.GONE_QUIET:
             left = f"node {node.name} was {what}: this machine was left there as it was"

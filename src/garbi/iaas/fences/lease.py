@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from garbi.base.clock import Clock
@@ -308,7 +308,10 @@ class LeaseBook:
             mem_used=int(document["mem_used"]),
         )
         if node.cluster_id and answer.cluster_id != node.cluster_id:
-            return answer  # a stranger's word about its lease is worth nothing
+            # A stranger's word about its lease is worth nothing; but what it was told is where the watchdog of the host reads.
+            with self._lock:
+                account.ledger = replace(account.ledger, heard_at=self._clock.since_boot(), confirmed=0, told=0)
+            return answer
         account.seen, account.boot_id = _Seen(boot_id, moment, node.lease), boot_id
         account.guarded, account.peers_heard = document["guarded"] is True, int(document["peers_heard"])
         now = self._clock.since_boot()

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from garbi.base.errors import FenceFailed
 from garbi.base.tally import Tally
+from garbi.hyper_api.vocabulary import NodeFailurePolicy
+from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node
 
 log = logging.getLogger(__name__)
@@ -31,11 +33,22 @@ class Proof:
     """What it covers has stopped on the node, and starts there no more without a word of the controller.
 
     `by` names the fence (`ssh`, `power`, `lease`, or `user` for the operator's word), `words` say for people what was seen.
+    `stopped` and `left` are the machines that the host says it ended, and those that it did not touch: what it left is not
+    covered, whatever is known of it elsewhere. `only`: the proof covers no others than these (None: all of its scope).
     """
 
     by: str
     scope: Scope
     words: str
+    stopped: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
+
+    def covers(self, machine: Machine) -> bool:
+        """Whether a machine of the node has stopped, by this proof."""
+        if machine.id in self.left or (self.only is not None and machine.id not in self.only):
+            return False
+        return self.scope is Scope.ALL or machine.on_node_failure is NodeFailurePolicy.RECREATE
 
 
 @dataclass(frozen=True, slots=True)

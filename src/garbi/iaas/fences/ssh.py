@@ -82,7 +82,7 @@ class SshFence:
             raise FenceFailed(_short(error)) from error
         except OSError as error:
             raise FenceFailed(f"SSH cannot be used here: {error}") from error
-        return Proof(self.name, Scope.RECREATABLE, _read(said, node))
+        return read_proof(said, node)
 
     def _script(self, node: Node) -> str:
         return SCRIPT % {
@@ -95,8 +95,8 @@ class SshFence:
         }
 
 
-def _read(said: Ended, node: Node) -> str:
-    """What the host has done, in words; raises FenceFailed unless it says plainly that nothing runs."""
+def read_proof(said: Ended, node: Node) -> Proof:
+    """What the host has proven; raises FenceFailed unless it says plainly that nothing runs, for the agent that the node has."""
     answers = ANSWER.findall(said.output)
     if not answers:
         raise FenceFailed(_refused(said, node))
@@ -106,22 +106,51 @@ def _read(said: Ended, node: Node) -> str:
     answer = _parse(text, code, said)
     running = _machines(answer, "running")
     if running:
-        raise FenceFailed(f"the host could not stop {_listed(running)}{_why(answer)}{_complaint(said)}")
+        raise FenceFailed(f"the host could not stop {_listed(running)}{_why(answer, 'why')}{_complaint(said)}")
+    if unseen := answer.get("unseen"):
+        raise FenceFailed(f"the host cannot see what runs there{_why(answer, 'unseen') or f': {_short(unseen)[:200]}'}")
     if code != "0":
         raise FenceFailed(_failed(code, said))
     fenced = answer.get("fenced")
     if type(fenced) is not int or fenced != node.lease:
         raise FenceFailed(f"the host did not end lease {node.lease}, it speaks of {str(fenced)[:40]}")
-    parts = [
-        f"stopped {_listed(stopped)}" if (stopped := _machines(answer, "stopped")) else "nothing was to be stopped"
-    ]
-    parts += [f"left {_listed(left)} running"] if (left := _machines(answer, "left")) else []
+    stopped, left, only = _machines(answer, "stopped"), _machines(answer, "left"), _covered(answer, node)
+    parts = [f"stopped {_listed(stopped)}" if stopped else "nothing was to be stopped"]
+    parts += [f"left {_listed(left)} running"] if left else []
+    parts += [] if only is None else ["the database of its agent is lost, so that this says nothing of other machines"]
     agent = AGENT.search(said.output)
     parts += {
         "started": ["its agent was started again"],
         "failed": [f"its agent cannot be started{_complaint(said)}"],
     }.get(agent[1] if agent else "", [])
-    return f"the host answered by SSH: {', '.join(parts)}"
+    words = f"the host answered by SSH: {', '.join(parts)}"
+    return Proof("ssh", Scope.RECREATABLE, words, frozenset(stopped), frozenset(left), only)
+
+
+def _covered(answer: dict[str, Any], node: Node) -> frozenset[str] | None:
+    """The machines that the answer is about; None: all that the node has. Raises FenceFailed when it is another agent's.
+
+    An agent whose database is lost does not know who it was: the marks at the engines say it of what it made, of nothing else.
+    """
+    agent = answer.get("cluster_id")
+    if not node.cluster_id or agent == node.cluster_id:
+        return None
+    if agent is None:
+        raise FenceFailed(
+            "the hyper of the host is an older one, which does not say whose agent it speaks for: upgrade it"
+        )
+    if agent != "":
+        raise FenceFailed(
+            f"the host speaks for agent {_short(agent)[:8]}, and node {node.name} is agent {node.cluster_id[:8]}: its data "
+            "directory was emptied, restored or replaced, so that this proves nothing"
+        )
+    earlier = answer.get("earlier")
+    if not isinstance(earlier, dict) or node.cluster_id not in earlier:
+        raise FenceFailed(
+            f"the agent's database is lost on the host, and no machine of agent {node.cluster_id[:8]} is found there: "
+            "this proves nothing"
+        )
+    return frozenset(_machines(earlier, node.cluster_id))
 
 
 def _parse(text: str, code: str, said: Ended) -> dict[str, Any]:
@@ -150,9 +179,9 @@ def _machines(answer: dict[str, Any], field: str) -> list[str]:
     return found
 
 
-def _why(answer: dict[str, Any]) -> str:
-    """What the host says of the first machine that it could not stop."""
-    found = answer.get("why")
+def _why(answer: dict[str, Any], field: str) -> str:
+    """What the host says of the first thing that is in the way."""
+    found = answer.get(field)
     words = _short(next(iter(found.values()), "")) if isinstance(found, dict) else ""
     return f": {words}" if words else ""
 

@@ -8,17 +8,21 @@ from garbi.hyper.drivers.docker.engine import Engine
 from garbi.hyper.drivers.docker.figures import figures_from
 from garbi.hyper.drivers.docker.fleet import Fleet
 from garbi.hyper.drivers.docker.images import Images
+from garbi.hyper.drivers.docker.notes import Notes
 from garbi.hyper.drivers.docker.processes import ContainerProcesses
-from garbi.hyper.drivers.protocol import Condition, Figures
+from garbi.hyper.drivers.docker.survey import EngineSurvey
+from garbi.hyper.drivers.protocol import Condition, Figures, MarkedMachine
 
 
 class DockerAbilities:
-    """Pausable, ProcessFinder, ConsoleLog, LiveFigures, ImageKeeper, HostFootprint and RegistryPuller for containers."""
+    """Pausable, ProcessFinder, Surveyor, ConsoleLog, LiveFigures, ImageKeeper, HostFootprint and RegistryPuller."""
 
     _engine: Engine
     _fleet: Fleet
     _images: Images
+    _notes: Notes
     _processes: ContainerProcesses
+    _survey: EngineSurvey
 
     def pause(self, machine_id: str) -> None:
         found = self._fleet.get(machine_id)
@@ -31,6 +35,12 @@ class DockerAbilities:
 
     def processes_of(self, machine_id: str) -> list[int]:
         return self._processes.find(machine_id)
+
+    def survey(self) -> list[MarkedMachine]:
+        return self._survey.of_engine()
+
+    def survey_processes(self) -> list[MarkedMachine]:
+        return self._survey.of_processes()
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
         """The last `limit` bytes of the console's output; what the ring buffer of the log has dropped is not there."""
@@ -58,7 +68,7 @@ class DockerAbilities:
     def withdraw(self) -> None:
         """Delete the engine's copies of our images, and our notes; there is nothing else that serves all machines."""
         self._images.drop_all()
-        self._processes.destroy()
+        self._notes.destroy()
 
     def pull(self, reference: str) -> str:
         """Fetch the image, if its registry is one of the setting `registries`; return its manifest's sha256, to be pinned."""

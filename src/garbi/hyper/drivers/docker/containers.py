@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,11 @@ from garbi.hyper.drivers.protocol import Condition, MachineDefinition, Observati
 
 CLUSTER_LABEL = "garbi.cluster"
 MACHINE_LABEL = "garbi.machine"
+MADE_LABEL = "garbi.made"
+"""A random text, another for each container: an image made of it hands it on, and tells by it that it did."""
+
 USER_LABEL_PREFIX = "garbi.label."
+OWN_PREFIX = "garbi."
 
 MIB = 1024 * 1024
 LEAST_MEM = 6
@@ -46,8 +51,8 @@ _CONDITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """By what the things of one cluster are known. A container is ours if name and labels both say so: an image that was
-    committed from a machine hands the labels on to whatever is made from it."""
+    """By what the things of one cluster are known. A container whose id is not noted is ours if name and labels both say so: an
+    image that was committed from a machine hands the labels on to whatever is made from it."""
 
     cluster_id: str
 
@@ -74,7 +79,17 @@ class Marks:
     def labels(self, machine: MachineDefinition) -> dict[str, str]:
         """All labels of the machine's container; the user's cannot be taken for ours."""
         users = {USER_LABEL_PREFIX + key: value for key, value in machine.labels.items()}
-        return {**users, CLUSTER_LABEL: self.cluster_id, MACHINE_LABEL: machine.id}
+        marks = {OWN_PREFIX + key: text for key, text in machine.marks.items()}
+        own = {CLUSTER_LABEL: self.cluster_id, MACHINE_LABEL: machine.id, MADE_LABEL: secrets.token_hex(8)}
+        return {**users, **marks, **own}
+
+    def bears(self, machine_id: str, labels: Mapping[str, str]) -> bool:
+        """Whether labels are those of the machine, whatever the name beside them is."""
+        return labels.get(CLUSTER_LABEL) == self.cluster_id and labels.get(MACHINE_LABEL) == machine_id
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a container of that name is one that is kept."""
+        return name.removeprefix("/").startswith(self.kept(""))
 
     def machine_of(self, name: str, labels: Mapping[str, str]) -> str | None:
         """The id of the machine that the container is; None when it is not ours."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import contextlib
 
-from garbi.base.errors import AlreadyExists, Busy, Conflict, DriverUnavailable, GarbiError, ImageRejected, NotFound
+from garbi.base.errors import (
+    AlreadyExists,
+    Busy,
+    Conflict,
+    DriverFailed,
+    DriverUnavailable,
+    GarbiError,
+    ImageRejected,
+    NoSpace,
+    NotFound,
+)
 from garbi.base.failpoints import reach
 from garbi.hyper.drivers.docker.abilities import DockerAbilities
 from garbi.hyper.drivers.docker.containers import Marks, container_config, observe_inspected, stop_signal
@@ -14,6 +24,7 @@ from garbi.hyper.drivers.docker.fleet import Fleet, Inspected
 from garbi.hyper.drivers.docker.images import Images
 from garbi.hyper.drivers.docker.kept import ContainerKeeper
 from garbi.hyper.drivers.docker.processes import ContainerProcesses
+from garbi.hyper.drivers.docker.survey import EngineSurvey
 from garbi.hyper.drivers.protocol import (
     Condition,
     DriverContext,
@@ -43,9 +54,11 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         self._clock = context.clock
         self._marks = Marks(context.cluster_id)
         self._engine = Engine(context.settings.get("host") or DEFAULT_HOST)
-        self._fleet = Fleet(self._engine, self._marks)
-        self._images = Images(self._engine, self._marks, registries, context.data_dir)
         self._processes = ContainerProcesses(self._engine.host, self._marks, context.data_dir / "containers")
+        self._notes = self._processes.notes
+        self._fleet = Fleet(self._engine, self._marks, self._notes)
+        self._images = Images(self._engine, self._marks, registries, context.data_dir)
+        self._survey = EngineSurvey(self._engine, self._notes, self._processes)
         self._watch: EventWatch | None = None
 
     def info(self) -> DriverInfo:
@@ -69,7 +82,8 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
             if made:
                 reach("docker.add.created")
         except Exception as error:
-            if made or isinstance(error, DriverUnavailable):  # the answer may be lost, and not what was asked for
+            # The answer may be lost, and not what was asked for; or it could not be noted which container it is.
+            if made or isinstance(error, DriverUnavailable | DriverFailed | NoSpace):
                 self._undo_creation(machine.id)
             raise
 
@@ -78,7 +92,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         condition = observe_inspected(machine_id, found).condition
         if condition is Condition.RUNNING:
             return
-        self._processes.note(machine_id, found["Id"])
+        self._notes.write(machine_id, found["Id"])
         self._fleet.act(
             "start",
             found,
@@ -99,6 +113,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
     def remove(self, machine_id: str) -> None:
         found = self._fleet.find(machine_id)
         if found is None:
+            self._notes.forget(machine_id)
             return
         reach("docker.remove.delete")
         try:
@@ -109,7 +124,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         except Conflict:  # somebody else, or an earlier call that was cut off, is removing it
             self._wait_until_gone(machine_id, found)
         reach("docker.remove.deleted")
-        self._processes.forget(machine_id)
+        self._notes.forget(machine_id)
 
     def observe(self, machine_id: str | None = None) -> list[Observation]:
         if machine_id is None:
@@ -118,7 +133,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         return [] if found is None else [found]
 
     def watch(self, notify: Notify) -> None:
-        self._watch = EventWatch(self._engine, self._marks, notify, self._clock)
+        self._watch = EventWatch(self._engine, self._marks, self._notes, notify, self._clock)
         self._watch.start()
 
     def close(self) -> None:
@@ -130,22 +145,29 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
     def _create(self, machine: MachineDefinition) -> bool:
         """Make the container; False when it was there. What stands in the way, and may go, is cleared away once."""
         config, name = container_config(machine, self._marks), self._marks.container(machine.id)
+        if self._notes.of(machine.id) is not None and self._is_there(machine.id):
+            return False
         reach("docker.add.create")
         try:
-            self._fleet.create(name, config)
+            self._fleet.create(machine.id, config)
         except NotFound:  # somebody cleaned the engine's images up since `prepare`
             self.prepare(machine.image)
-            self._fleet.create(name, config)
+            self._fleet.create(machine.id, config)
         except Conflict as error:
-            found = self._fleet.find(machine.id)
-            if found is None:
-                raise AlreadyExists(f"a container called {name} exists, and this agent did not make it") from error
-            if observe_inspected(machine.id, found).condition is not Condition.PARTIAL:
+            if self._is_there(machine.id):
                 return False
-            self.remove(machine.id)
-            self._fleet.create(name, config)
-        self._processes.forget(machine.id)  # what is noted is another container, of former times
+            if self._fleet.find_of_name(machine.id) is not None:
+                raise AlreadyExists(f"a container called {name} exists, and this agent did not make it") from error
+            self._fleet.create(machine.id, config)
         return True
+
+    def _is_there(self, machine_id: str) -> bool:
+        """Whether the machine has its container. One that is half removed is removed, and what is noted of one that is gone."""
+        found = self._fleet.find(machine_id)
+        if found is not None and observe_inspected(machine_id, found).condition is not Condition.PARTIAL:
+            return True
+        self.remove(machine_id)
+        return False
 
     def _undo_creation(self, machine_id: str) -> None:
         """Remove what the engine may have made although its answer was lost, unless it was used since."""

@@ -26,6 +26,9 @@ CALL_TIMEOUT_S = 120.0
 CONTENT_TIMEOUT_S = 3600.0
 """How long the engine may take to say its version, to do a verb, and to unpack or fetch an image without a word."""
 
+SHORT_TIMEOUT_S = 3.0
+"""The same for who has other ways to know."""
+
 CONNECTIONS_KEPT = 16
 
 _SILENCES = (RequestException, HTTPError, DockerException, StreamParseError, OSError)
@@ -67,6 +70,15 @@ class Engine:
         """Lend a client of one's own, for a call that may take long, or that is ended by closing its connection."""
         try:
             with self._connect(timeout_s, kept=1) as client:
+                yield client
+        except _SILENCES as error:
+            raise error_for(error, self.host) from error
+
+    @contextmanager
+    def talk_shortly(self) -> Iterator[APIClient]:
+        """Lend a client for whom an engine that hangs is soon one that does not answer."""
+        try:
+            with self._make_client(OLDEST_API, SHORT_TIMEOUT_S, kept=1) as client:
                 yield client
         except _SILENCES as error:
             raise error_for(error, self.host) from error

@@ -12,8 +12,9 @@ from docker.types import CancellableStream
 
 from garbi.base.clock import Clock
 from garbi.base.errors import DriverUnavailable, GarbiError
-from garbi.hyper.drivers.docker.containers import Marks
+from garbi.hyper.drivers.docker.containers import MACHINE_LABEL, Marks
 from garbi.hyper.drivers.docker.engine import HELLO_TIMEOUT_S, Engine
+from garbi.hyper.drivers.docker.notes import Notes
 from garbi.hyper.drivers.protocol import Notify
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -31,9 +32,10 @@ class EventWatch:
     When it has lost the engine, and when it has found it again, it says that anything may be new.
     """
 
-    def __init__(self, engine: Engine, marks: Marks, notify: Notify, clock: Clock) -> None:
+    def __init__(self, engine: Engine, marks: Marks, notes: Notes, notify: Notify, clock: Clock) -> None:
         self._engine = engine
         self._marks = marks
+        self._notes = notes
         self._notify = notify
         self._clock = clock
         self._closing = threading.Event()
@@ -90,10 +92,13 @@ class EventWatch:
                     _cut(stream)
 
     def _report(self, event: Any) -> None:
-        attributes = event.get("Actor", {}).get("Attributes", {})
-        machine_id = self._marks.machine_of(attributes.get("name", ""), attributes)
-        if machine_id is not None:
-            self._tell(machine_id)
+        actor = event.get("Actor", {})
+        attributes = actor.get("Attributes", {})
+        # By id or by name, whichever it is: who is told of another's change looks, and finds nothing new.
+        labelled = str(attributes.get(MACHINE_LABEL, ""))
+        named = self._marks.machine_of(attributes.get("name", ""), attributes)
+        if named is not None or (labelled and self._notes.of(labelled) == actor.get("ID")):
+            self._tell(labelled)
 
     def _tell(self, machine_id: str | None) -> None:
         if self._closing.is_set():

@@ -13,6 +13,7 @@ from garbi.base.failpoints import reach
 from garbi.hyper.drivers.docker.containers import CLUSTER_LABEL, MACHINE_LABEL, Marks, observe_inspected
 from garbi.hyper.drivers.docker.engine import Engine
 from garbi.hyper.drivers.docker.fleet import Fleet, Inspected
+from garbi.hyper.drivers.docker.notes import Notes
 from garbi.hyper.drivers.protocol import Condition, KeptDisk
 
 
@@ -22,6 +23,7 @@ class ContainerKeeper:
     _engine: Engine
     _fleet: Fleet
     _marks: Marks
+    _notes: Notes
 
     def keep_disk(self, machine_id: str, name: str) -> KeptDisk | None:
         found, kept = self._fleet.find(machine_id), self._find_kept(name)
@@ -40,6 +42,7 @@ class ContainerKeeper:
             if self._find_kept(name) is None:
                 raise
         reach("docker.keep_disk.renamed")
+        self._notes.forget(machine_id)
         return self._described(name)
 
     def kept_disks(self) -> Mapping[str, KeptDisk]:

@@ -11,6 +11,7 @@ directory: then machines outlive a killed agent, and another process can play wi
 | `faults` | `verb[@machine]:times:code,...`: the next calls fail; `times` may be `*`; `code` is an error's code |
 | `unavailable` | `true`: the daemon does not answer |
 | `persist` | `true`: keep the machines in a file |
+| `engine` | the daemon to use: a directory with `persist`, else any name; default: the driver's own |
 
 Any image will do, also one that is not on this host. Content that begins with `garbi-fake corrupt` is refused as corrupt.
 """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from garbi.base.clock import Clock
-from garbi.base.errors import Conflict, DriverFailed, GarbiError, ImageRejected
+from garbi.base.errors import Conflict, DriverFailed, DriverUnavailable, GarbiError, ImageRejected
 from garbi.base.failpoints import reach
 from garbi.hyper.drivers.fake.daemon import daemon_in_file, daemon_in_process
 from garbi.hyper.drivers.fake.faults import FakeSettings
@@ -21,6 +22,7 @@ from garbi.hyper.drivers.protocol import (
     Figures,
     ImageFile,
     MachineDefinition,
+    MarkedMachine,
     Notify,
     Observation,
 )
@@ -32,13 +34,20 @@ CORRUPT = b"garbi-fake corrupt"
 
 
 class FakeAbilities:
-    """What fake machines can do beyond the verbs: be made from a name alone, be paused, show a console, be measured."""
+    """What fake machines can do beyond the verbs: be made from a name alone, be found, be paused, show a console, be measured."""
 
     takes_any_image = True
 
     _clock: Clock
     _machines: OwnMachines
     _obstacles: Obstacles
+
+    def survey(self) -> list[MarkedMachine]:
+        self._obstacles.pass_by("observe")
+        return self._machines.of_all_agents()
+
+    def survey_processes(self) -> list[MarkedMachine]:
+        raise DriverUnavailable("fake machines are no processes: only their daemon knows what runs")
 
     def pause(self, machine_id: str) -> None:
         reach("fake.pause.begin")
@@ -73,8 +82,11 @@ class FakeDriver(FakeKeeper, FakeAbilities):
 
     def __init__(self, context: DriverContext) -> None:
         settings, mistake = _read(context)
-        in_file = settings.persist
-        self._daemon = daemon_in_file(context.data_dir) if in_file else daemon_in_process(context.cluster_id)
+        self._daemon = (
+            daemon_in_file(Path(settings.engine or context.data_dir))
+            if settings.persist
+            else daemon_in_process(settings.engine or context.cluster_id)
+        )
         self._clock = context.clock
         self._cluster_id = context.cluster_id
         self._machines = OwnMachines(self._daemon, context.cluster_id, context.clock)

@@ -62,12 +62,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class FakeSettings:
-    """The settings of a fake driver; delays in seconds by verb."""
+    """The settings of a fake driver; delays in seconds by verb.
+
+    `engine` is where its pretended daemon is, for agents that are to share one or to find it again without their data directory:
+    a directory with `persist`, else any name. Empty: the driver's own.
+    """
 
     delays: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     unavailable: bool = False
     persist: bool = False
+    engine: str = ""
 
     @classmethod
     def read(cls, settings: Mapping[str, str]) -> FakeSettings:
@@ -79,10 +84,11 @@ class FakeSettings:
             if f"{verb}_delay_s" in rest:
                 delays[verb] = _seconds(f"{verb}_delay_s", rest.pop(f"{verb}_delay_s"))
         faults = tuple(Fault.from_setting(text) for text in rest.pop("faults", "").split(",") if text.strip())
+        engine = rest.pop("engine", "")
         flags = {name: _flag(name, rest.pop(name, "false")) for name in FLAGS}
         if rest:
             raise ValueError(f"the fake driver has no setting called {', '.join(sorted(rest))}")
-        return cls(delays, faults, **flags)
+        return cls(delays, faults, engine=engine, **flags)
 
 
 def _seconds(name: str, text: str) -> float:

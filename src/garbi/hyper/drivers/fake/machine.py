@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from garbi.hyper.drivers.protocol import Condition, Figures, MachineDefinition, Observation
+from garbi.hyper.drivers.protocol import Condition, Figures, MachineDefinition, MarkedMachine, Observation
 
 CONSOLE_LIMIT = 16 * 1024
 MIB = 1024 * 1024
@@ -29,6 +29,7 @@ class FakeMachine:
     cpus: int = 0
     ports: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
     condition: Condition = Condition.STOPPED
     failure: str = ""
     power_ons: int = 0
@@ -82,6 +83,10 @@ class FakeMachine:
         """What a look at it says."""
         return Observation(self.id, self.condition, self.failure if self.condition is Condition.STOPPED else "")
 
+    def marked(self) -> MarkedMachine:
+        """What a look at all machines of Garbi says of it."""
+        return MarkedMachine(self.cluster_id, self.id, self.key, self.condition, self.marks, self.labels)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
@@ -111,5 +116,6 @@ def half_made(cluster_id: str, wanted: MachineDefinition) -> FakeMachine:
         cpus=wanted.cpus,
         ports=tuple(str(port) for port in wanted.ports),
         labels=dict(wanted.labels),
+        marks=dict(wanted.marks),
         condition=Condition.PARTIAL,
     )

@@ -8,7 +8,7 @@ from garbi.base.clock import Clock
 from garbi.base.errors import AlreadyExists, Conflict, NotFound
 from garbi.hyper.drivers.fake.daemon import FakeDaemon
 from garbi.hyper.drivers.fake.machine import FakeMachine, half_made, key_of
-from garbi.hyper.drivers.protocol import Condition, MachineDefinition
+from garbi.hyper.drivers.protocol import Condition, MachineDefinition, MarkedMachine
 
 
 class OwnMachines:
@@ -24,6 +24,11 @@ class OwnMachines:
         now = self._clock.monotonic()
         ours = [machine for machine in self._daemon.machines() if machine.cluster_id == self._cluster_id]
         return [self._up_to_date(machine, now) for machine in ours]
+
+    def of_all_agents(self) -> list[MarkedMachine]:
+        """Every machine that an agent made, ours or another's."""
+        now = self._clock.monotonic()
+        return [machine.at(now).marked() for machine in self._daemon.machines() if machine.cluster_id]
 
     def find(self, machine_id: str) -> FakeMachine | None:
         """The machine of that id, if it is ours."""

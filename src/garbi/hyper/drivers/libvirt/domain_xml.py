@@ -49,6 +49,17 @@ class Domain:
     address: str | None = None
     console: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What our metadata say of where a domain comes from: the agent and its machine, the agent's marks, the user's labels."""
+
+    cluster_id: str
+    machine_id: str
+    marks: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,24 @@ def reservation_of(xml: str) -> Reservation | None:
         return None
     mac, address = machine.get("mac"), machine.get("address")
     return Reservation(machine.get("id", ""), mac, address) if mac and address else None
+
+
+def origin_in(xml: str) -> Origin | None:
+    """The origin in the XML of a domain, or in our metadata alone; None when there is none in it, or it cannot be read."""
+    try:
+        root = ET.fromstring(xml)  # noqa: S314 - libvirt's text
+    except ET.ParseError:
+        return None
+    machine = root if root.tag == f"{{{NAMESPACE}}}machine" else root.find(f".//metadata/{{{NAMESPACE}}}machine")
+    machine = root if machine is None and root.tag == "machine" else machine  # libvirt may leave our prefix out
+    if machine is None or not machine.get("id"):
+        return None
+    return Origin(machine.get("cluster", ""), machine.get("id", ""), _pairs(machine, "mark"), _pairs(machine, "label"))
+
+
+def _pairs(machine: ET.Element, kind: str) -> dict[str, str]:
+    found = (each for each in machine if each.tag.rpartition("}")[2] == kind)
+    return {each.get("key", ""): each.get("value", "") for each in found}
 
 
 def _domain(domain: Domain) -> ET.Element:
@@ -112,6 +141,8 @@ def _metadata(domain: Domain) -> ET.Element:
     machine = ET.Element(f"{{{NAMESPACE}}}machine", marks)
     for key, value in domain.labels.items():
         ET.SubElement(machine, f"{{{NAMESPACE}}}label", key=key, value=value)
+    for key, value in domain.marks.items():
+        ET.SubElement(machine, f"{{{NAMESPACE}}}mark", key=key, value=value)
     return machine
 
 
@@ -163,7 +194,7 @@ def _text(parent: ET.Element, tag: str, text: str, /, **attributes: str) -> None
 
 def _check_texts(domain: Domain) -> None:
     texts = [(each.name, getattr(domain, each.name)) for each in fields(domain)]
-    texts += [("labels", text) for pair in domain.labels.items() for text in pair]
+    texts += [("labels", text) for pair in (*domain.labels.items(), *domain.marks.items()) for text in pair]
     for name, text in texts:
         if isinstance(text, str) and not _XML_TEXT.match(text):
             shown = {"user_name": "name"}.get(name, name)

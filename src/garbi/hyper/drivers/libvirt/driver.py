@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from garbi.hyper.drivers.libvirt.connection import Connection, found, verb
 from garbi.hyper.drivers.libvirt.console import Consoles
 from garbi.hyper.drivers.libvirt.content import check_content, check_readable
 from garbi.hyper.drivers.libvirt.domain_xml import Backing, Domain, Reservation, domain_xml, reservation_of
+from garbi.hyper.drivers.libvirt.domains import Domains, EngineSurvey
 from garbi.hyper.drivers.libvirt.events import LifecycleEvent, Watcher
 from garbi.hyper.drivers.libvirt.figures import measure
 from garbi.hyper.drivers.libvirt.footprint import Footprint
 from garbi.hyper.drivers.libvirt.kept import KeptDisks
 from garbi.hyper.drivers.libvirt.marks import Marks
+from garbi.hyper.drivers.libvirt.power import power_off, undefine, unless_off
 from garbi.hyper.drivers.libvirt.processes import ProcessWatch, is_gone, pid_of, pids_of, was_killed
 from garbi.hyper.drivers.libvirt.states import KILLED, cause_in, condition_of, failure_of
 from garbi.hyper.drivers.protocol import (
@@ -42,15 +45,8 @@ DEFAULT_URI = "qemu:///system"
 REAPED_WITHIN_S = 20.0
 QEMU_LOGS = Path("/var/log/libvirt/qemu")
 
-_REMAINS = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-)
 
-
-class LibvirtDriver(Footprint):
+class LibvirtDriver(Footprint, EngineSurvey):
     """Virtual machines at the URI of the setting `uri`. What it can do beyond the verbs depends on what is behind the URI."""
 
     image_types = frozenset({ImageType.QCOW2, ImageType.RAW})
@@ -65,6 +61,7 @@ class LibvirtDriver(Footprint):
 
     def __init__(self, context: DriverContext) -> None:
         self._marks = Marks(context.cluster_id)
+        self._domains = Domains(self._marks)
         super().__init__(context.settings.get("uri", DEFAULT_URI), self._marks, context.data_dir)
         self._watcher: Watcher | None = None
         self._clock = context.clock
@@ -120,7 +117,7 @@ class LibvirtDriver(Footprint):
         condition = condition_of(*domain.state(0))
         if condition is Condition.STOPPED:
             return
-        with _unless_off(domain):
+        with unless_off(domain):
             if condition is Condition.PAUSED:
                 domain.resume()  # frozen, it could not hear
                 reach("libvirt.stop.resumed")
@@ -133,7 +130,7 @@ class LibvirtDriver(Footprint):
         if domain is None:
             return
         reach("libvirt.kill.begin")
-        _power_off(domain)
+        power_off(domain)
         reach("libvirt.kill.off")
 
     @verb
@@ -152,7 +149,7 @@ class LibvirtDriver(Footprint):
 
     def watch(self, notify: Notify) -> None:
         if self._watcher is None:
-            self._watcher = Watcher(self.connection, self._recognise, notify, self._heed, self._attached)
+            self._watcher = Watcher(self.connection, self._domains.recognise, notify, self._heed, self._attached)
             self._watcher.start()
 
     def close(self) -> None:
@@ -197,7 +194,8 @@ class LibvirtDriver(Footprint):
             self._causes.pop(event.machine_id, None)
 
     def _attached(self, live: Any) -> None:
-        pass
+        for domain in live.listAllDomains(0):
+            self._domains.identify(domain)
 
     # The steps of the verbs
 
@@ -228,9 +226,9 @@ class LibvirtDriver(Footprint):
         """Domain, address and traces, and the disk last, for the same reason."""
         domain = self._find(live, machine_id)
         if domain is not None:
-            _power_off(domain)
+            power_off(domain)
             reach("libvirt.remove.off")
-            _undefine(domain)
+            undefine(domain)
             reach("libvirt.remove.undefined")
         self._network.forget(live, machine_id)
         reach("libvirt.remove.address-free")
@@ -256,6 +254,7 @@ class LibvirtDriver(Footprint):
             address=machine.address,
             console=None if console is None else str(console),
             labels=machine.labels,
+            marks=machine.marks,
         )
 
     def _find_virtualisation(self, live: Any) -> Virtualisation:
@@ -293,7 +292,7 @@ class LibvirtDriver(Footprint):
         seen = {each: Observation(each, Condition.PARTIAL) for each in self._storage.machine_ids(live)}
         addresses = self._network.addresses(live)
         for domain, stats in live.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0):
-            ours = self._recognise(domain)
+            ours = self._domains.identify(domain)
             if ours is None:
                 continue
             if self._was_killed(ours) or self._is_gone(ours):  # libvirt may not know yet
@@ -320,13 +319,12 @@ class LibvirtDriver(Footprint):
         failure = failure_of(state, reason, self._causes.get(machine_id))
         return Observation(machine_id, condition_of(state, reason), failure, address)
 
-    def _recognise(self, domain: Any) -> str | None:
-        return self._marks.machine_of(domain.name(), domain.UUIDString())
-
     def _find(self, live: Any, machine_id: str) -> Any | None:
         uuid = self._marks.domain_uuid(machine_id)
         domain = found(lambda: live.lookupByUUIDString(uuid), libvirt.VIR_ERR_NO_DOMAIN)
-        return domain if domain is not None and self._recognise(domain) == machine_id else None
+        if domain is not None:
+            self._domains.note(machine_id, domain.name())
+        return domain
 
     def _get(self, machine_id: str) -> tuple[Any, Any]:
         live = self.connection.get()
@@ -409,10 +407,11 @@ class LocalQemuDriver(QemuDriver):
     def _delete_traces(self, machine_id: str) -> None:
         super()._delete_traces(machine_id)
         self._consoles.delete(machine_id)
-        name = self._marks.domain_name(machine_id)
+        names = {self._marks.domain_name(machine_id), self._domains.name_of(machine_id)}
         with contextlib.suppress(OSError):  # only root may; libvirt's own log of a domain outlives it
-            for log in [QEMU_LOGS / f"{name}.log", *QEMU_LOGS.glob(f"{name}.log.[0-9]*")]:
-                log.unlink(missing_ok=True)
+            for name in names:
+                for log in [QEMU_LOGS / f"{name}.log", *QEMU_LOGS.glob(f"{glob.escape(name)}.log.[0-9]*")]:
+                    log.unlink(missing_ok=True)
 
     def _was_killed(self, machine_id: str) -> bool:
         pid = self._pid(machine_id)
@@ -428,8 +427,9 @@ class LocalQemuDriver(QemuDriver):
             self._follow(event.machine_id)
 
     def _attached(self, live: Any) -> None:
+        super()._attached(live)
         running = live.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        for machine_id in filter(None, map(self._recognise, running)):
+        for machine_id in filter(None, map(self._domains.recognise, running)):
             self._follow(machine_id)
 
     def _follow(self, machine_id: str) -> None:
@@ -438,7 +438,7 @@ class LocalQemuDriver(QemuDriver):
             self._processes.follow(machine_id, pid)
 
     def _pid(self, machine_id: str) -> int | None:
-        return pid_of(self._marks.domain_name(machine_id)) if self.connection.system else None
+        return pid_of(self._domains.name_of(machine_id)) if self.connection.system else None
 
     def _report_end(self, machine_id: str) -> None:
         if self._watcher is not None:
@@ -449,30 +449,3 @@ def _reservation(machine: MachineDefinition) -> Reservation | None:
     if machine.mac is None or machine.address is None:
         return None
     return Reservation(machine.id, machine.mac, machine.address)
-
-
-def _power_off(domain: Any) -> None:
-    with _unless_off(domain):
-        domain.destroy()
-
-
-@contextlib.contextmanager
-def _unless_off(domain: Any) -> Iterator[None]:
-    """A domain that ended, or went, while it was asked something is what was wanted."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        code = error.get_error_code()
-        if code == libvirt.VIR_ERR_NO_DOMAIN or (code == libvirt.VIR_ERR_OPERATION_INVALID and not domain.isActive()):
-            return
-        raise
-
-
-def _undefine(domain: Any) -> None:
-    try:
-        domain.undefineFlags(_REMAINS)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_INVALID_ARG:  # the mock knows fewer flags
-            found(domain.undefine, libvirt.VIR_ERR_NO_DOMAIN)
-        elif error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-            raise

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 PID_DIR = Path("/run/libvirt/qemu")
+_GUEST, _UUID = re.compile(rb"\0-name\0guest=([^,\0]*)"), re.compile(rb"\0-uuid\0([0-9a-f-]{36})\0")
 _EXIT_CODE = 49  # of the fields that follow the name, see proc(5)
 
 
@@ -34,6 +37,35 @@ def pids_of(domain_uuid: str) -> list[int]:
                 if sought in Path(f"/proc/{name}/cmdline").read_bytes():  # that of a process that has ended is empty
                     found.append(int(name))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A domain that runs on this host: its name, and what libvirt wrote down of it at its start; empty if that is not found."""
+
+    name: str
+    document: str
+
+
+def guests() -> dict[str, Guest]:
+    """All domains that run on this host, by their UUIDs; those of hosts that are containers here are none of its own."""
+    found, here = {}, os.readlink("/proc/self/ns/pid")
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            guest, uuid = _GUEST.search(line), _UUID.search(line)
+            if guest and uuid and os.readlink(f"/proc/{pid}/ns/pid") == here:
+                name = guest[1].decode(errors="replace")
+                found[uuid[1].decode()] = Guest(name, _document(pid, name))
+    return found
+
+
+def _document(pid: str, name: str) -> str:
+    """Read where the process sees it: its libvirt may see other files than we do."""
+    try:
+        return Path(f"/proc/{pid}/root{PID_DIR}/{name}.xml").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def was_killed(pid: int) -> bool:
