@@ -10,6 +10,7 @@ from tests.free_ports import free_port
 from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, machine_spec, node_is
 
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, InvalidField, NotFound, NothingFits
+from garbi.hyper.host.capacity import memory_total_mib
 from garbi.hyper_api.vocabulary import RestartPolicy, State, Wish
 from garbi.iaas.model.node import NodeSpec, NodeState
 from garbi.iaas.model.operation import OperationState
@@ -267,6 +268,16 @@ def test_a_drained_node_that_falls_silent_is_drained_when_it_is_back(cloud: Clou
     node_is(cloud, "n1", NodeState.UNREACHABLE)
     host.start()
     node_is(cloud, "n1", NodeState.DRAINING)
+    cloud.sound()
+
+
+def test_two_agents_of_one_host_do_not_promise_its_memory_twice(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    most = memory_total_mib() * 4 // 5
+    fake_nodes(2, mem=most, simulated=False)
+    cloud.add(id="web", node="n1", mem=most // 2)
+    with pytest.raises(NothingFits, match="memory"):
+        cloud.controller.machines.add(machine_spec(node="n2", mem=most // 2 + 2))
+    assert cloud.add(id="db", node="n2", mem=most // 2).node == "n2"
     cloud.sound()
 
 

@@ -124,8 +124,16 @@ def make_node(name: str = "n1", **fields: Any) -> Node:
 
 
 def note_facts(
-    transaction: Transaction, name: str, has: Amounts = PLENTY, drivers: tuple[DriverState, ...] = DRIVERS
+    transaction: Transaction,
+    name: str,
+    has: Amounts = PLENTY,
+    drivers: tuple[DriverState, ...] = DRIVERS,
+    boot: str | None = None,
+    host_mem: int = 0,
 ) -> Node | None:
-    """What a node says of itself."""
+    """What a node says of itself; unless said otherwise it has its host to itself."""
+    boot = f"boot of {name}" if boot is None else boot
     load = Load(0.5, 100)
-    return nodes.note_facts(transaction, name, has, load, "x86_64", drivers, {"hyper": "0.1.0"}, "cluster", "boot", NOW)
+    return nodes.note_facts(
+        transaction, name, has, load, "x86_64", drivers, {"hyper": "0.1.0"}, "cluster", boot, NOW, host_mem
+    )

@@ -18,9 +18,11 @@ from garbi.base.errors import (
     UnknownImage,
 )
 from garbi.hyper_api.vocabulary import ImageState, ImageType, NodeFailurePolicy, Protocol, PublishedPort, State, Wish
+from garbi.iaas.controller.placement import Placement
 from garbi.iaas.model.machine import MachineSpec, Strategy
 from garbi.iaas.model.node import Amounts, NodeState
 from garbi.iaas.model.operation import OperationKind
+from garbi.iaas.settings import Settings
 from garbi.iaas.store import machines, nodes, operations
 
 SOME = Amounts(1000, 10, 100)
@@ -104,6 +106,29 @@ def test_what_becomes_of_a_machine_whose_node_dies_follows_from_its_image(cloud:
     assert cloud.placement.accept(MachineSpec("disk")).on_node_failure is stay
     assert cloud.placement.accept(MachineSpec("files")).on_node_failure is recreate
     assert cloud.placement.accept(MachineSpec("files", on_node_failure=stay)).on_node_failure is stay
+
+
+def test_the_cloud_has_a_default_of_its_own_for_each_type_and_who_says_something_has_his_way(cloud: Cloud) -> None:
+    cloud.add_node()
+    cloud.add_image("disk", ImageType.QCOW2)
+    cloud.add_image("files", ImageType.DOCKER)
+    stay, recreate = NodeFailurePolicy.STAY, NodeFailurePolicy.RECREATE
+    settings = Settings.from_environment({"GARBI_IAAS_ON_NODE_FAILURE": "docker=stay, libvirt=recreate"})
+    placement = Placement(cloud.database, settings)
+    assert placement.accept(MachineSpec("disk")).on_node_failure is recreate
+    assert placement.accept(MachineSpec("files")).on_node_failure is stay
+    assert placement.accept(MachineSpec("any", type="fake")).on_node_failure is recreate
+    assert placement.accept(MachineSpec("files", on_node_failure=recreate)).on_node_failure is recreate
+    assert placement.accept(MachineSpec("disk", on_node_failure=stay)).on_node_failure is stay
+
+
+@pytest.mark.parametrize(
+    "text", ["docker", "docker=pray", "=stay", "Docker=stay", "docker=stay,docker=recreate", "a b=stay"]
+)
+def test_a_default_that_cannot_be_understood_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Settings.from_environment({"GARBI_IAAS_ON_NODE_FAILURE": text})
+    assert refusal.value.extra["field"] == "on_node_failure"
 
 
 def test_a_port_has_one_owner_who_is_named_and_is_free_again_when_it_is_gone(cloud: Cloud) -> None:

@@ -190,6 +190,7 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
         tally=tally,
         capacity=host.capacity,
         lock=lock,
+        simulated=simulated,
     )
 
 

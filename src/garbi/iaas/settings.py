@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from garbi.base import places
 from garbi.base.errors import InvalidField
 from garbi.base.settings import read_settings, setting
+from garbi.hyper_api.vocabulary import NodeFailurePolicy
 from garbi.iaas.model.machine import Strategy
 from garbi.iaas.model.node import Overcommit
 
@@ -23,7 +25,22 @@ SHORTEST_LEASE_S, LONGEST_LEASE_S = 5.0, 3600.0
 SHORTEST_MARGIN_S = 5.0
 """A watchdog looks once a second, asks others for two, and has to kill what runs. What its clock may be slow is added later."""
 
+TYPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 IMAGE_USES = ("in-place", "copy")
+
+
+def read_policies(text: str) -> dict[str, NodeFailurePolicy]:
+    """The policies of `docker=recreate,libvirt=stay`; raises InvalidField."""
+    found: dict[str, NodeFailurePolicy] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        name, equals, policy = (each.strip() for each in part.partition("="))
+        if not equals or not TYPE.match(name) or name in found or policy not in list(NodeFailurePolicy):
+            rule = "TYPE=stay or TYPE=recreate, each type once, with commas between them"
+            raise InvalidField(
+                "on_node_failure", f"on_node_failure {part[:80]!r} is not allowed: it takes {rule}", rule
+            )
+        found[name] = NodeFailurePolicy(policy)
+    return found
 
 
 def default_data_dir() -> Path:
@@ -52,6 +69,11 @@ class Settings:
     lease_margin_s: float = setting(
         20.0,
         "seconds after that within which it has stopped it for certain; counts as a quarter of the lease and 5 seconds at least",
+    )
+    on_node_failure: str = setting(
+        "",
+        "what becomes of a machine when its node fails and its user said nothing, by its type: docker=recreate,libvirt=stay; of "
+        "a type that is not named: recreate for containers, stay for what has a disk",
     )
     image_dir: str = setting(
         "", "directory of the images, one for all controllers of a database; empty: images in data_dir"
@@ -89,6 +111,7 @@ class Settings:
             if not least <= number <= most:
                 rule = f"{least:g} to {most:g} seconds"
                 raise InvalidField(name, f"{name} {number:g} is not allowed: it takes {rule}", rule)
+        read_policies(self.on_node_failure)
         if self.power_command and not Path(self.power_command).is_absolute():
             what = "the absolute path of a program"
             raise InvalidField(
@@ -109,6 +132,11 @@ class Settings:
     def overcommit(self) -> Overcommit:
         """The over-commit of a node that is added without one of its own."""
         return Overcommit(self.overcommit_mem, self.overcommit_cpus, self.overcommit_disk)
+
+    @property
+    def policies(self) -> Mapping[str, NodeFailurePolicy]:
+        """What becomes of machines when their node fails, by their types, where the user says nothing."""
+        return read_policies(self.on_node_failure)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:

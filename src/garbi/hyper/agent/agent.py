@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
 from garbi.base.tally import Tally
@@ -61,6 +61,7 @@ class Parts:
     tally: Tally
     capacity: Capacity
     lock: DataDirLock
+    simulated: bool
 
 
 class Agent:
@@ -102,7 +103,10 @@ class Agent:
 
     def host(self) -> HostReport:
         """What this host has, and what of it is in use."""
-        return report_host(self.settings.data_dir)
+        report = report_host(self.settings.data_dir)
+        if self._parts.simulated:  # it pretends to have a host to itself
+            return replace(report, boot_id=f"{report.boot_id}-{self.cluster_id[:8]}")
+        return report
 
     @property
     def last_event(self) -> int:

@@ -65,7 +65,8 @@ VERDICT_COLUMNS = (
 @click.option(
     "--on-node-failure",
     type=click.Choice(["stay", "recreate"]),
-    help="What becomes of it when its node is dead: wait for the node, or be made anew elsewhere.",
+    help="What becomes of it when its node is dead: wait for the node, or be made anew elsewhere; by the cloud's default "
+    "for its type when not given (GARBI_IAAS_ON_NODE_FAILURE; else containers are made anew).",
 )
 @click.option("--label", metavar="KEY=VALUE", multiple=True, help="Repeatable.")
 @click.option("--require", metavar="KEY=VALUE", multiple=True, help="A label that its node must have; repeatable.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -37,8 +37,10 @@ class Choice:
     on_node_failure: NodeFailurePolicy
 
 
-def choose(connection: Connection, spec: MachineSpec, nodes: Sequence[Node]) -> Choice:
-    """From a specification to a type and a content that it can use.
+def choose(
+    connection: Connection, spec: MachineSpec, nodes: Sequence[Node], policies: Mapping[str, NodeFailurePolicy]
+) -> Choice:
+    """From a specification to a type and a content that it can use; `policies` are the defaults of the cloud, by types.
 
     Raises UnknownImage when there is no such image or its content is not here yet, InvalidField when the type cannot use it.
     """
@@ -46,7 +48,7 @@ def choose(connection: Connection, spec: MachineSpec, nodes: Sequence[Node]) -> 
     image = images.find(connection, spec.image)
     if spec.type is not None and any(_takes_any(each) for each in drivers if each.name == spec.type):
         sha256 = image.sha256 if image is not None and image.state is ImageState.ACTIVE else ""
-        policy = spec.on_node_failure or NodeFailurePolicy.RECREATE
+        policy = spec.on_node_failure or policies.get(spec.type, NodeFailurePolicy.RECREATE)
         return Choice(spec.type, sha256, Amounts(spec.mem, spec.cpus, spec.disk), policy)
     if image is None:
         raise _unknown(connection, spec.image)
@@ -54,7 +56,8 @@ def choose(connection: Connection, spec: MachineSpec, nodes: Sequence[Node]) -> 
         words = f": {image.reason}" if image.reason else ""
         raise UnknownImage("image", f"image {image.name} is {image.state}, its content is not here{words}")
     type_name = _checked(spec.type, image, drivers) if spec.type is not None else _type_for(image, drivers)
-    policy = NodeFailurePolicy.STAY if image.type in DISKS else NodeFailurePolicy.RECREATE
+    suits = NodeFailurePolicy.STAY if image.type in DISKS else NodeFailurePolicy.RECREATE
+    policy = policies.get(type_name, suits)
     amounts = Amounts(spec.mem, spec.cpus, _disk(spec, image))
     return Choice(type_name, image.sha256, amounts, spec.on_node_failure or policy)
 

@@ -20,6 +20,7 @@ from garbi.iaas.controller.choosing import Choice, choose
 from garbi.iaas.model.machine import Machine, MachineSpec, Strategy
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.operation import Operation, OperationKind, OperationState
+from garbi.iaas.model.sharing import Shared, share_hosts
 from garbi.iaas.model.validation import check_spec
 from garbi.iaas.scheduler import Ask, Candidate, Explanation, place
 from garbi.iaas.settings import Settings
@@ -39,19 +40,21 @@ class _LostRace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """All nodes, and how many machines run on each."""
+    """All nodes, how many machines run on each, and what is left of hosts that several share."""
 
     nodes: Sequence[Node]
     running: dict[str, int]
+    shared: dict[str, Shared]
 
     @classmethod
     def read(cls, connection: Connection) -> _World:
         found = candidates.nodes_with_load(connection)
-        return cls([node for node, _ in found], {node.name: running for node, running in found})
+        known = [node for node, _ in found]
+        return cls(known, {node.name: running for node, running in found}, share_hosts(known))
 
     def without(self, names: Collection[str]) -> _World:
         """The same without some nodes."""
-        return _World([node for node in self.nodes if node.name not in names], self.running)
+        return _World([node for node in self.nodes if node.name not in names], self.running, self.shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Placement:
     def __init__(self, database: Database, settings: Settings, *, clock: Clock | None = None) -> None:
         self._database = database
         self._strategy = Strategy(settings.strategy)
+        self._policies = settings.policies
         self._clock = clock or SystemClock()
 
     def accept(self, spec: MachineSpec, key: str | None = None) -> Machine:
@@ -96,7 +100,7 @@ class Placement:
         check_spec(spec)
         with self._database.read() as connection:
             world = _World.read(connection)
-            ask = self._ask(spec, choose(connection, spec, world.nodes))
+            ask = self._ask(spec, choose(connection, spec, world.nodes, self._policies))
             return _place(connection, world, ask, spec.labels)
 
     def replace(self, machine: Machine, exclude: Collection[str] = ()) -> Machine:
@@ -138,7 +142,7 @@ class Placement:
         if machines.find(connection, machine_id) is not None:
             raise AlreadyExists(f"a machine with the id {machine_id} is here already", field="id")
         world = _World.read(connection)
-        choice = choose(connection, spec, world.nodes)
+        choice = choose(connection, spec, world.nodes, self._policies)
         node = _chosen(_place(connection, world, self._ask(spec, choice), spec.labels))
         earlier = machines.removal_of(connection, machine_id)
         epoch = (
@@ -239,6 +243,7 @@ def _place(
             Candidate(
                 node=node,
                 running=world.running[node.name],
+                shared=world.shared.get(node.name),
                 taken_ports=taken.get(node.name, {}),
                 apart_values=frozenset({value} if node.name in avoided else ()),
             )

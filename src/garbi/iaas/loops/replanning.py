@@ -22,6 +22,7 @@ from garbi.iaas.loops.records import Records
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine, Strategy
 from garbi.iaas.model.node import NodeState
+from garbi.iaas.model.sharing import share_hosts
 from garbi.iaas.monitor.failover import UP, is_stranded
 from garbi.iaas.scheduler import Candidate, Fleet, Homeless, Move, Placed, plan
 from garbi.iaas.store import candidates, events, machines, nodes
@@ -201,7 +202,10 @@ def _fleet(connection: Connection) -> Fleet:
     taken = candidates.ports_taken(connection)
     found = candidates.nodes_with_load(connection)
     placed = tuple(Placed(*each) for each in candidates.placed(connection))
-    nodes_: Iterable[Candidate] = (Candidate(node, running, taken.get(node.name, {})) for node, running in found)
+    shared = share_hosts(node for node, _ in found)
+    nodes_: Iterable[Candidate] = (
+        Candidate(node, running, taken.get(node.name, {}), shared=shared.get(node.name)) for node, running in found
+    )
     return Fleet(tuple(nodes_), placed)
 
 

@@ -119,7 +119,7 @@ class Node:
     reserved. `draining` outlives an unreachable time. `seen_at` is when it last answered. `cluster_id` and `boot_id` are those
     of its agent, empty before it was met. `epoch` grows with each new assignment of its machines, `lease` each time they are
     declared dead: orders of an earlier lease have no effect there. `failure` says why it is failed; `touched`, that something of
-    ours may be on its host.
+    ours may be on its host. `host_mem` is the memory of the whole host in MiB, 0 where that is not known.
     """
 
     name: str
@@ -149,6 +149,7 @@ class Node:
     lease: int = 1
     failure: Failure = Failure.NONE
     touched: bool = True
+    host_mem: int = 0
 
     @property
     def address(self) -> str:

@@ -24,11 +24,21 @@ class Facts:
     versions: Mapping[str, str]
     cluster_id: str
     boot_id: str
+    host_mem: int = 0
 
     def same_as(self, node: Node) -> bool:
         """Whether all but the load is as it was written down."""
-        return (self.has, self.architecture, self.drivers, dict(self.versions), self.cluster_id, self.boot_id) == (
-            node.has, node.architecture, node.drivers, dict(node.versions), node.cluster_id, node.boot_id,
+        own = (
+            self.has,
+            self.architecture,
+            self.drivers,
+            dict(self.versions),
+            self.cluster_id,
+            self.boot_id,
+            self.host_mem,
+        )
+        return own == (
+            node.has, node.architecture, node.drivers, dict(node.versions), node.cluster_id, node.boot_id, node.host_mem,
         )  # fmt: skip
 
 
@@ -49,6 +59,7 @@ def read_facts(host: Document, drivers: Iterable[Document], foreign_mem: int = 0
             versions={str(name): str(version) for name, version in host["versions"].items()},
             cluster_id=str(host["cluster_id"]),
             boot_id=str(host["boot_id"]),
+            host_mem=int(memory["total_mib"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ServerUnreachable(f"what answers there is not a hyper of this version: {error!r}") from error

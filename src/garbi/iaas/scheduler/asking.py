@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from garbi.hyper_api.vocabulary import Protocol, PublishedPort
 from garbi.iaas.model.machine import Strategy
 from garbi.iaas.model.node import Amounts, Node
+from garbi.iaas.model.sharing import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,20 @@ class Candidate:
 
     `running` counts the machines placed there that run or are to run. `taken_ports` says who has each published port, in words
     (`machine web`). `apart_values` are the values that machines there have of the label that `Ask.apart` names.
+    `shared` tells what is left of a host that the node does not have to itself.
     """
 
     node: Node
     running: int = 0
     taken_ports: Mapping[tuple[Protocol, int], str] = field(default_factory=dict)
     apart_values: frozenset[str] = frozenset()
+    shared: Shared | None = None
+
+    @property
+    def free(self) -> Amounts:
+        """What may still be reserved there, by the node's own account and by that of its host."""
+        own = self.node.free
+        if self.shared is None:
+            return own
+        host = self.shared.free
+        return Amounts(min(own.mem, host.mem), min(own.cpus, host.cpus), min(own.disk, host.disk))

@@ -106,20 +106,27 @@ def _port(port: PublishedPort) -> str:
     return f"{port.node_port}/{port.protocol}"
 
 
-def _lack(what: str, unit: str, asked: int, free: int, limit: int) -> str:
-    return f"{what}: {asked}{unit} asked for, {max(0, free)} of {limit}{unit} free"
+def _lack(what: str, unit: str, key: str, ask: Ask, candidate: Candidate) -> str:
+    asked, own, free, limit = (
+        int(getattr(each, key)) for each in (ask.amounts, candidate.node.free, candidate.free, candidate.node.limit)
+    )
+    words = f"{what}: {asked}{unit} asked for, {max(0, free)} of {limit}{unit} free"
+    if candidate.shared is None or free == own:
+        return words
+    beside = candidate.shared.beside
+    return f"{words}: it shares its host with node{'s' if len(beside) > 1 else ''} {_clipped(', '.join(beside))}"
 
 
 def _memory_reason(ask: Ask, candidate: Candidate) -> str:
-    return _lack("memory", " MiB", ask.amounts.mem, candidate.node.free.mem, candidate.node.limit.mem)
+    return _lack("memory", " MiB", "mem", ask, candidate)
 
 
 def _cpu_reason(ask: Ask, candidate: Candidate) -> str:
-    return _lack("processors", "", ask.amounts.cpus, candidate.node.free.cpus, candidate.node.limit.cpus)
+    return _lack("processors", "", "cpus", ask, candidate)
 
 
 def _disk_reason(ask: Ask, candidate: Candidate) -> str:
-    return _lack("disk", " MiB", ask.amounts.disk, candidate.node.free.disk, candidate.node.limit.disk)
+    return _lack("disk", " MiB", "disk", ask, candidate)
 
 
 def _clipped(text: str) -> str:
@@ -144,8 +151,8 @@ FILTERS: tuple[Filter, ...] = (
     ),
     Filter("apart", _is_apart, lambda a, c: f"a machine with {'='.join(a.apart or ())}", _apart_reason),
     Filter("port", lambda a, c: taken(a, c) is None, _port_word, _port_reason),
-    Filter("memory", lambda a, c: a.amounts.mem <= c.node.free.mem, lambda a, c: "memory", _memory_reason),
-    Filter("cpu", lambda a, c: a.amounts.cpus <= c.node.free.cpus, lambda a, c: "processors", _cpu_reason),
-    Filter("disk", lambda a, c: a.amounts.disk <= c.node.free.disk, lambda a, c: "disk", _disk_reason),
+    Filter("memory", lambda a, c: a.amounts.mem <= c.free.mem, lambda a, c: "memory", _memory_reason),
+    Filter("cpu", lambda a, c: a.amounts.cpus <= c.free.cpus, lambda a, c: "processors", _cpu_reason),
+    Filter("disk", lambda a, c: a.amounts.disk <= c.free.disk, lambda a, c: "disk", _disk_reason),
 )
 """All filters, in the order in which they are asked: what never changes first, so that the reason given is the deepest."""

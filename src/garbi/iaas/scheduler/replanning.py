@@ -115,7 +115,15 @@ def _with(fleet: Fleet, machine: Machine, node: str) -> Fleet:
         *(each for each in fleet.placed if each.id != machine.id),
         Placed(machine.id, node, machine.labels, machine.apart),
     )
-    return Fleet(tuple(_taking(each, machine) if each.node.name == node else each for each in fleet.candidates), placed)
+    return Fleet(tuple(_beside(each, machine, node) for each in fleet.candidates), placed)
+
+
+def _beside(candidate: Candidate, machine: Machine, node: str) -> Candidate:
+    """A candidate once the machine is on that node, which may be itself or share its host."""
+    shared = candidate.shared
+    if shared is not None and node in (candidate.node.name, *shared.beside):
+        candidate = replace(candidate, shared=replace(shared, free=shared.free - machine.amounts))
+    return _taking(candidate, machine) if candidate.node.name == node else candidate
 
 
 def _taking(candidate: Candidate, machine: Machine) -> Candidate:

@@ -25,7 +25,7 @@ class Ranking:
     why: str
 
 
-def machines_that_fit(ask: Ask, node: Node) -> float:
+def machines_that_fit(ask: Ask, node: Candidate | Node) -> float:
     """How many machines like the one asked for still fit on the node; infinite when it asks for nothing."""
     free, asked = node.free, ask.amounts
     pairs = ((free.mem, asked.mem), (free.cpus, asked.cpus), (free.disk, asked.disk))
@@ -68,7 +68,7 @@ RANKINGS: dict[Strategy, Ranking] = {
     ),
     Strategy.PACK: Ranking(
         score=lambda candidate: 1.0 - promised(candidate.node),
-        then=lambda ask, candidate: -machines_that_fit(ask, candidate.node),
+        then=lambda ask, candidate: -machines_that_fit(ask, candidate),
         describe=lambda candidate: f"{promised(candidate.node):.0%} of it promised",
         why="the fullest that fits",
     ),

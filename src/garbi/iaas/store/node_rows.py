@@ -43,6 +43,7 @@ def facts_row(node: Node) -> dict[str, Any]:
         "versions": dict(node.versions),
         "cluster_id": node.cluster_id,
         "boot_id": node.boot_id,
+        "host_mem": node.host_mem,
         "seen_at": moment_text(node.seen_at),
     }
 
@@ -83,6 +84,7 @@ def from_row(row: Row[Any]) -> Node:
         lease=row.lease,
         failure=Failure(row.failure),
         touched=row.touched,
+        host_mem=row.host_mem,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, false, select, update
+from sqlalchemy import ColumnElement, Connection, case, false, func, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy.exc import IntegrityError
@@ -97,6 +97,7 @@ def note_facts(
     cluster_id: str,
     boot_id: str,
     now: datetime,
+    host_mem: int = 0,
 ) -> Node | None:
     """Write what a node says of itself, and that it answered `now`; None when there is no such node.
 
@@ -117,6 +118,7 @@ def note_facts(
         versions=dict(versions),
         cluster_id=cluster_id,
         boot_id=boot_id,
+        host_mem=min(max(host_mem, 0), MOST),
         seen_at=now,
     )
     _update(transaction, name, **facts_row(changed))
@@ -179,14 +181,15 @@ def raise_lease(transaction: Transaction, name: str, ended: int) -> bool:
 
 
 def reserve(transaction: Transaction, name: str, amounts: Amounts) -> bool:
-    """Take amounts of a node for one more assignment; False when it is not ready or has not that much left.
+    """Take amounts of a node for one more assignment; False when it is not ready, or when it or a host that it shares with
+    others has not that much left.
 
     One conditional update: two who want the last of it cannot both have it, whatever they read before.
     """
     fits = [nodes.c["reserved_" + key] + getattr(amounts, key) <= nodes.c["limit_" + key] for key in AMOUNTS]
     values: dict[str, Any] = {"reserved_" + key: nodes.c["reserved_" + key] + getattr(amounts, key) for key in AMOUNTS}
     ready = (nodes.c.state == NodeState.READY) & (nodes.c.draining == false())
-    return _update(transaction, name, ready, *fits, epoch=nodes.c.epoch + 1, **values)
+    return _update(transaction, name, ready, *fits, *_host_has(amounts), epoch=nodes.c.epoch + 1, **values)
 
 
 def release(transaction: Transaction, name: str, amounts: Amounts) -> None:
@@ -242,6 +245,25 @@ def _locked(connection: Connection, name: str) -> Node | None:
     """The node, which nobody else changes before this transaction ends."""
     row = connection.execute(select(nodes).where(nodes.c.name == name).with_for_update()).first()
     return from_row(row) if row is not None else None
+
+
+def _host_has(amounts: Amounts) -> Sequence[ColumnElement[bool]]:
+    """That the nodes of one host promise no more of it together than may be: the rule of `garbi.iaas.model.sharing`."""
+    other = nodes.alias()
+    there = other.c.boot_id == nodes.c.boot_id
+    alone = nodes.c.boot_id == ""
+
+    def of(value: ColumnElement[Any], *where: ColumnElement[bool]) -> ColumnElement[Any]:
+        return select(value).where(there, *where).correlate(nodes).scalar_subquery()
+
+    def room(key: str, *where: ColumnElement[bool]) -> ColumnElement[bool]:
+        taken = of(func.sum(other.c["reserved_" + key]), *where) + getattr(amounts, key)
+        fits: ColumnElement[bool] = taken <= of(func.max(other.c["limit_" + key]), *where)
+        return fits
+
+    divided = of(func.sum(other.c.has_mem)) <= nodes.c.host_mem
+    one_disk = other.c.has_disk == nodes.c.has_disk
+    return [or_(alone, divided, room("mem")), or_(alone, room("cpus")), or_(alone, room("disk", one_disk))]
 
 
 def _drains(state: NodeState) -> bool:

@@ -89,6 +89,7 @@ nodes = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("lease", BigInteger, nullable=False, server_default="1"),
     _text("failure", server_default=""),
+    Column("host_mem", BigInteger, nullable=False, server_default="0"),
     Column("touched", Boolean, nullable=False, server_default=true()),
     Column("operation", Words, nullable=True),
     Column("seen_at", Words, nullable=True),

@@ -38,4 +38,5 @@ def note_facts(transaction: Transaction, name: str, facts: Facts, now: datetime)
         facts.cluster_id,
         facts.boot_id,
         now,
+        facts.host_mem,
     )
