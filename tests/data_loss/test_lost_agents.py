@@ -17,7 +17,7 @@ from tests.free_ports import free_port
 from tests.leases.processes import ORDER, renew
 from tests.leases.words import CONTROLLER, eventually
 
-from garbi.base.errors import NotFound
+from garbi.base.errors import DriverUnavailable, NotFound
 from garbi.hyper.drivers.fake import FakeWorld
 
 OURS = {"garbi.controller": CONTROLLER, "garbi.epoch": "1"}
@@ -205,6 +205,26 @@ def test_an_adoption_that_is_killed_is_done_by_the_next_one(worked: Worked, agen
         assert "--adopt" in agent.refusal()
     agent.serve("--adopt")
     check_adopted(worked, agent, ran)
+
+
+def test_what_no_file_tells_of_is_named_and_removed_by_its_id(worked: Worked, agent: Service) -> None:
+    (agent.data_dir / "machines" / "web.json").unlink()
+    lose(agent.database)
+    agent.serve("--adopt")
+    client = agent.hyper
+    assert "web" not in {each["id"] for each in client.machines.list()}
+    assert world_of(agent).machine("web").powered
+    assert [(each["invariant"], each["subject"]) for each in client.audit()] == [("I5", "web")]
+    world_of(agent).make_unavailable("it is down")
+    with pytest.raises(DriverUnavailable):  # what is there may be there still
+        client.machines.remove("web")
+    world_of(agent).make_available()
+    assert client.machines.remove("web") is None
+    with pytest.raises(NotFound):
+        world_of(agent).machine("web")
+    assert client.audit() == []
+    with pytest.raises(NotFound):
+        client.machines.remove("web")
 
 
 def test_a_damaged_database_is_put_aside(agent: Service) -> None:

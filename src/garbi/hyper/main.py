@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from garbi.hyper.agent.events import open_feed
 from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.kept import KeptDisks
 from garbi.hyper.agent.machines import Host, Machines
+from garbi.hyper.agent.orphans import Orphans
 from garbi.hyper.agent.placement import Placement
 from garbi.hyper.drivers.protocol import DriverContext, ImageFile
 from garbi.hyper.drivers.registry import DriverRegistry, installed
@@ -156,17 +158,7 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
     host = Host(settings.node_name, boot_id(), _capacity(settings))
     leases = Leases(database, settings.data_dir, clock, host.boot_id, around.ask)
     tally = Tally()
-    converger = Converger(
-        database,
-        drivers,
-        publisher,
-        lambda machine: _image_file(machine, table, library),
-        clock,
-        host.boot_id,
-        _converger_settings(settings),
-        hold=leases.hold,
-        tally=tally,
-    )
+    converger = _converger(settings, kept, publisher, library, clock, leases.hold, tally)
     leases.on_change(converger.resync)
     feed = open_feed(database)
     keeping = Keeping(database, drivers, clock)
@@ -181,7 +173,17 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
         converger=converger,
         events=feed,
         images=Images(library, table, share, drivers, lambda: meta.used_drivers(database)),
-        machines=Machines(database, Placement(drivers, table), publisher, converger, feed, leases, clock, host),
+        machines=Machines(
+            database,
+            Placement(drivers, table),
+            publisher,
+            converger,
+            feed,
+            leases,
+            clock,
+            host,
+            Orphans(database, drivers, clock),
+        ),
         kept=KeptDisks(database, keeping),
         keeping=keeping,
         leases=leases,
@@ -224,6 +226,28 @@ def _open_library(settings: Settings, table: ImageTable, clock: Clock) -> ImageL
     library.sweep()
     reach("agent.open.swept")
     return library
+
+
+def _converger(
+    settings: Settings,
+    kept: _Kept,
+    publisher: Publisher,
+    library: ImageLibrary,
+    clock: Clock,
+    hold: Callable[[Machine], str | None],
+    tally: Tally,
+) -> Converger:
+    return Converger(
+        kept.database,
+        kept.drivers,
+        publisher,
+        lambda machine: _image_file(machine, kept.table, library),
+        clock,
+        boot_id(),
+        _converger_settings(settings),
+        hold=hold,
+        tally=tally,
+    )
 
 
 def _converger_settings(settings: Settings) -> ConvergerSettings:

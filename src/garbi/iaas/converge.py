@@ -134,7 +134,12 @@ def _toward_removed(machine: Machine, seen: Seen) -> Decision:
         return Gone()
     if isinstance(seen, Silent):
         return Await()
-    if isinstance(seen, Absent) or seen.epoch is None:  # somebody else's machine of that name is none of our business
+    if isinstance(
+        seen, Absent
+    ):  # what its agent has no record of, an engine may have: it is asked before the record goes
+        told = machine.told_generation == machine.generation
+        return Gone() if told else Act(Step.REMOVE, State.REMOVING)
+    if seen.epoch is None:  # somebody else's machine of that name is none of our business
         return Gone()
     if seen.going and machine.told_generation == machine.generation:
         return Mirror(State.REMOVING, seen.reason, settled=seen.settled)

@@ -21,6 +21,7 @@ from garbi.base.errors import (
 )
 from garbi.base.failpoints import reach
 from garbi.hyper.agent.events import EventFeed
+from garbi.hyper.agent.orphans import Orphans
 from garbi.hyper.agent.placement import ImageChoice, Placement
 from garbi.hyper.drivers.protocol import ConsoleLog, Driver, Figures, GuestNetwork, LiveFigures, Pausable
 from garbi.hyper.leases.leases import Leases
@@ -63,6 +64,7 @@ class Machines:
         leases: Leases,
         clock: Clock,
         host: Host,
+        orphans: Orphans,
     ) -> None:
         self._database = database
         self._placement = placement
@@ -72,6 +74,7 @@ class Machines:
         self._leases = leases
         self._clock = clock
         self._host = host
+        self._orphans = orphans
 
     def add(
         self, spec: MachineSpec, idempotency_key: str | None = None, assignment: Assignment | None = None
@@ -134,12 +137,17 @@ class Machines:
             raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
         return machine
 
-    def remove(self, machine_id: str, keep_s: int = 0, assignment: Assignment | None = None) -> Machine:
+    def remove(self, machine_id: str, keep_s: int = 0, assignment: Assignment | None = None) -> Machine | None:
         """Wish a machine away, whatever it is doing; with `keep_s` its disk is kept for so many seconds after it.
 
-        What was asked last counts. Raises NotFound when it is gone, InvalidField.
+        What was asked last counts. What an engine has of an id that no machine has goes at once: then None is returned. Raises
+        NotFound when it is gone, InvalidField, DriverUnavailable when it is not known whether an engine has something.
         """
         check_number("keep_s", keep_s, LONGEST_KEEP_S, least=0)
+        if self._is_unknown(machine_id):
+            self._check_order(assignment)
+            if self._orphans.remove(machine_id, keep_s, 0 if assignment is None else assignment.epoch):
+                return None
         with self._database.write() as transaction:
             machine = self._get(transaction.connection, machine_id)
             if assignment is not None:
@@ -202,6 +210,12 @@ class Machines:
             with self._database.read() as connection:
                 self._leases.check(connection, assignment)
 
+    def _is_unknown(self, machine_id: str) -> bool:
+        """Whether there is no machine of that id, and none was removed."""
+        with self._database.read() as connection:
+            known = table.find(connection, machine_id) is not None
+            return not known and events.removal_of(connection, machine_id) is None
+
     def _of_key(self, key: str, fingerprint: str) -> Machine | None:
         with self._database.read() as connection:
             machine_id = idempotency.machine_of(connection, key, fingerprint)
@@ -253,6 +267,7 @@ class Machines:
             if network is not None:
                 address = table.free_address(transaction.connection, network.subnet, network.gateway)
                 machine = replace(machine, address=address)
+            self._orphans.check_free(machine.id)
             table.insert_machine(transaction, machine, self._host.capacity)
             reach("machine.create.written")
             if key is not None:

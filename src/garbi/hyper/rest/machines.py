@@ -124,16 +124,18 @@ def wish_machine(
     dependencies=[Depends(takes("keep_s"))],
     responses={
         202: {"description": "It is being removed", "model": schemas.Machine},
-        **documented(MalformedRequest, UnknownFilter, NotFound, Conflict, StaleOrder, InvalidField),
+        **documented(MalformedRequest, UnknownFilter, NotFound, Conflict, StaleOrder, InvalidField, DriverUnavailable),
     },
 )
 def remove_machine(id: str, server: Server, patience: Waiting, ordered: Ordered, keep_s: KeepSeconds = 0) -> Response:
     """Remove a machine and all that belongs to it, whatever it is doing: 204 when it is gone, 202 while it is going.
 
-    With `keep_s`, its disk is kept for so many seconds, as `/hyper/kept` lists it.
+    With `keep_s`, its disk is kept for so many seconds, as `/hyper/kept` lists it. What an engine has of an id that no machine
+    has is removed too.
     """
     gone = Response(status_code=204)
-    machine = server.settled(server.agent.machines.remove(id, keep_s, ordered), patience, gone)
+    going = server.agent.machines.remove(id, keep_s, ordered)
+    machine = None if going is None else server.settled(going, patience, gone)
     if machine is None:
         return gone
     headers = {name: value for name, value in gone.headers.items() if name == "preference-applied"}
