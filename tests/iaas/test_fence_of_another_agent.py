@@ -82,11 +82,10 @@ def test_an_agent_that_begins_anew_on_an_empty_directory_proves_nothing_of_the_o
     assert hosts[1].running() == ["stays"]  # what might run elsewhere one day does not run on
 
 
-def test_where_the_database_is_lost_the_marks_prove_what_they_say(cloud: Cloud, hosts: list[FakeHost]) -> None:
+def test_where_the_directory_is_lost_the_marks_prove_what_they_say(cloud: Cloud, hosts: list[FakeHost]) -> None:
     with never_twice(cloud, "m"):
         hosts[1].stop()
-        for each in hosts[1].data_dir.glob("hyper.db*"):
-            each.unlink()
+        empty(hosts[1].data_dir)
         node_is(cloud, "n2", NodeState.UNAVAILABLE)
         eventually("m runs elsewhere", lambda: hosts[0].running() == ["m"])
         machine_is(cloud, "m", State.RUNNING)
@@ -94,13 +93,12 @@ def test_where_the_database_is_lost_the_marks_prove_what_they_say(cloud: Cloud, 
     assert "was left there as it was" in machine_is(cloud, "stays", State.UNKNOWN).reason
 
 
-def test_where_the_database_is_lost_what_is_not_found_is_not_taken_for_stopped(
+def test_where_the_directory_is_lost_what_is_not_found_is_not_taken_for_stopped(
     cloud: Cloud, hosts: list[FakeHost]
 ) -> None:
     cloud.add(id="other", node="n2")
     hosts[1].stop()
-    for each in hosts[1].data_dir.glob("hyper.db*"):
-        each.unlink()
+    empty(hosts[1].data_dir)
     hosts[1].world.uproot(hosts[1].world.machine("m").key)
     node_is(cloud, "n2", NodeState.UNAVAILABLE)
     eventually("other runs elsewhere", lambda: hosts[0].running() == ["other"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -81,16 +80,29 @@ def damage(data_dir: Path) -> None:
     (data_dir / "hyper.db").write_bytes(b"no database at all" * 1000)
 
 
-LOSSES = {"emptied": empty, "removed": remove_database, "truncated": truncate, "damaged": damage, "gone": shutil.rmtree}
+LOSSES = {"removed": remove_database, "truncated": truncate, "damaged": damage}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_fence_ends_what_the_lost_database_had_and_says_that_it_is_lost(
+def test_a_fence_reads_the_files_where_the_database_is_lost(host: LeasedHost, world: FakeWorld, loss: str) -> None:
+    cluster_id = host.living.cluster_id
+    host.stop_agent()
+    LOSSES[loss](host.settings.data_dir)
+    for each in world.machines():  # as an earlier version made them
+        world.plant(replace(each, marks={}))
+    report = open_fence(host.settings).fence(CONTROLLER, 1)
+    assert powered(world) == ["stays"]
+    assert (report.stopped, report.left, report.running, report.unseen) == (["one", "two"], ["stays"], [], {})
+    assert (report.cluster_id, report.earlier) == (cluster_id, {})
+
+
+@pytest.mark.parametrize("loss", ["emptied", "gone"])
+def test_a_fence_ends_what_the_lost_directory_had_and_says_that_it_is_lost(
     host: LeasedHost, world: FakeWorld, loss: str
 ) -> None:
     cluster_id = host.living.cluster_id
     host.stop_agent()
-    LOSSES[loss](host.settings.data_dir)
+    {"emptied": empty, "gone": shutil.rmtree}[loss](host.settings.data_dir)
     report = open_fence(host.settings).fence(CONTROLLER, 1)
     assert powered(world) == ["stays"]
     assert (report.stopped, report.left, report.running, report.unseen) == (["one", "two"], ["stays"], [], {})
@@ -211,21 +223,9 @@ def test_an_engine_that_cannot_be_looked_through_proves_nothing(
 ) -> None:
     monkeypatch.setattr("garbi.hyper.watchdog.fence.LIMIT_S", 0.1)
     host.stop_agent()
-    remove_database(host.settings.data_dir)
     world.make_unavailable("it is on strike")
     report = open_fence(host.settings).fence(CONTROLLER, 1)
-    assert (report.proven, report.stopped, list(report.unseen)) == (False, [], ["fake"])
+    assert (report.proven, report.stopped, report.running, list(report.unseen)) == (False, [], ["one", "two"], ["fake"])
     assert report.unseen["fake"].startswith("it is on strike; and without it: ")
     world.make_available()
     assert open_fence(host.settings).fence(CONTROLLER, 1).proven
-
-
-def test_a_fence_whose_engine_is_silent_ends_with_an_error(running: Processes, world: FakeWorld) -> None:
-    agent, client = running.serve()
-    renew(client)
-    agent.kill()
-    agent.wait()
-    world.make_unavailable("it is on strike")
-    status, report = running.fence()
-    assert (status, report["running"]) == (1, [])
-    assert "on strike" in json.dumps(report["unseen"])

@@ -257,12 +257,18 @@ def _converger_settings(settings: Settings) -> ConvergerSettings:
     )
 
 
-def driver_context(settings: Settings, clock: Clock, cluster_id: str, name: str) -> DriverContext:
-    """What the driver of that name is given: a directory of its own that a hypervisor can pass through, its settings."""
+def driver_context(
+    settings: Settings, clock: Clock, cluster_id: str, name: str, *, looks: bool = False
+) -> DriverContext:
+    """What the driver of that name is given: a directory of its own that a hypervisor can pass through, its settings.
+
+    None is made for who only `looks`, and ends machines: that would be the trace of an agent.
+    """
     data_dir = settings.data_dir / "drivers" / name
-    data_dir.mkdir(parents=True, exist_ok=True)
-    for each in (data_dir, data_dir.parent):
-        each.chmod(0o711)
+    if not looks:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for each in (data_dir, data_dir.parent):
+            each.chmod(0o711)
     return DriverContext(cluster_id, data_dir, clock, settings.drivers.get(name, {}))
 
 

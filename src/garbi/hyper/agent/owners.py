@@ -12,8 +12,7 @@ from urllib.parse import quote
 from garbi.hyper.drivers.protocol import MarkedMachine
 from garbi.hyper.model.marks import read_marks
 from garbi.hyper.store import meta
-
-FILE = "hyper.db"
+from garbi.hyper.store.traces import DATABASE as FILE
 
 
 class Owners:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from garbi.base.failpoints import reach
 from garbi.hyper.watchdog.engines import Engines
-from garbi.hyper.watchdog.leased import Leased, MarkJudge, Records, judge_rows, read_records
+from garbi.hyper.watchdog.leased import Leased, MarkJudge, judge_records
+from garbi.hyper.watchdog.records import Records, read_records
 from garbi.hyper.watchdog.stopping import Stopped, Stopping
 
 
@@ -51,12 +52,11 @@ class Ending:
 
     def end(self, controller: str, number: int) -> Ended:
         """End the machines of a controller as its leases up to `number` end, as far as that can be done now."""
-        ours = judge_rows(read_records(self._data_dir), controller, number)
+        ours = judge_records(read_records(self._data_dir), controller, number)
         first = self._stopping.stop(ours.ending)
         reach("ending.of-records")
+        # Records are read anew then: what was made meanwhile has a row before it is made, and is not taken for one without.
         records, marked, unseen = self._look(controller, number)
-        # Read anew: what was made meanwhile has a row before it is made, and is not taken for a machine without one.
-        ours = judge_rows(records, controller, number)
         done = self._stopping.stop(marked.ending)
         return _summary(records, ours, marked, (first, done), unseen)
 
@@ -77,7 +77,7 @@ def _summary(
 ) -> Ended:
     running = {name: why for each in done for name, why in each.running.items()}
     earlier: dict[str, set[str]] = {}
-    for target in marked.ending:
+    for target in (*ours.ending, *marked.ending):
         if target.cluster_id != records.cluster_id and target.id not in running:
             earlier.setdefault(target.cluster_id, set()).add(target.id)
     return Ended(

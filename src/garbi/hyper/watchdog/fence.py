@@ -15,8 +15,8 @@ from garbi.base.errors import InvalidField, NotFound
 from garbi.base.failpoints import reach
 from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.leases.record import CONTROLLER_FORM
-from garbi.hyper.main import DATABASE
 from garbi.hyper.watchdog.ending import Ended, Ending
+from garbi.hyper.watchdog.records import has_worked
 
 LIMIT_S = 15.0
 """How long machines that do not end are tried again."""
@@ -68,7 +68,7 @@ class Fence:
         """End the leases of a controller up to `number` for good, and its machines; try for a while, then say what is left.
 
         Raises InvalidField, NoSpace or FinalError when the end cannot be written down, NotFound where nothing says that an agent
-        has ever worked: neither a database, nor a machine at an engine.
+        has ever worked: neither the directory, nor a machine at an engine.
         """
         if not CONTROLLER_FORM.match(controller):
             raise InvalidField("controller", "the controller is an id: 32 digits of lower-case hexadecimal")
@@ -89,7 +89,7 @@ class Fence:
 
     def _require_agent(self, controller: str, number: int) -> None:
         """A mark would fence nobody where no agent has worked; where one has, it is written though its directory is gone."""
-        if (self._data_dir / DATABASE).exists():
+        if has_worked(self._data_dir):
             return
         if not self._ending.has_any(controller, number):
             raise NotFound(f"no agent has worked in {self._data_dir}")

@@ -55,7 +55,7 @@ def _ending(settings: Settings, clock: Clock, simulated: bool) -> Ending:
     found: list[EntryPoint] = installed(SIMULATED) if simulated else installed()
 
     def drivers(cluster_id: str) -> DriverRegistry:
-        return DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name), found)
+        return DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name, looks=True), found)
 
     def judge() -> MarkJudge:
         return MarkJudge(settings.place, Owners().has_owner)

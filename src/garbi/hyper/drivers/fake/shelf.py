@@ -128,6 +128,8 @@ class FileShelf:
     def _run(self, statement: str, *values: str) -> list[Any]:
         """The first column of what the statement yields."""
         with self._lock:
+            if self._connection is None and statement.startswith("SELECT") and not self._file.exists():
+                return []  # who only looks makes nothing
             try:
                 self._connection = self._connection or self._open()
                 return [row[0] for row in self._connection.execute(statement, values)]

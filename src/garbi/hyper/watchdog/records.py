@@ -1,0 +1,88 @@
+"""What a data directory says of its agent and machines, whether the agent lives or not: its database, and the files beside it.
+
+Of row and file the newer one counts. Where the database is lost, or cannot be read, the files say it all; where they are lost
+too, nothing does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from garbi.base.errors import DatabaseUnavailable, GarbiError
+from garbi.hyper.model.machine import Machine
+from garbi.hyper.model.query import MachineQuery
+from garbi.hyper.store import machine_files, machines, meta
+from garbi.hyper.store.database import Database
+from garbi.hyper.store.machine_files import MachineRecord
+from garbi.hyper.store.traces import DATABASE, read_identity
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A machine that is written down, and the cluster id of its agent."""
+
+    cluster_id: str
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Who the agent is, empty when nothing says it, and the machines that are written down, of earlier agents too."""
+
+    cluster_id: str = ""
+    machines: tuple[Known, ...] = ()
+
+
+def read_records(data_dir: Path) -> Records:
+    """What a data directory says. The files are read first: they never tell of what the database did not know."""
+    files, _ = machine_files.read_records(data_dir)
+    cluster_id = ""
+    rows: tuple[Machine, ...] = ()
+    try:
+        cluster_id, rows = _read(data_dir / DATABASE)
+    except DatabaseUnavailable as error:
+        log.warning("the database says nothing: files and marks count", extra={"detail": error.detail})
+    cluster_id = cluster_id or read_identity(data_dir) or _named(files)
+    return Records(cluster_id, tuple(_merged(cluster_id, rows, files)))
+
+
+def has_worked(data_dir: Path) -> bool:
+    """Whether anything in a data directory says that an agent has worked there."""
+    if (data_dir / DATABASE).exists():
+        return True
+    found = read_records(data_dir)
+    return bool(found.cluster_id or found.machines)
+
+
+def _merged(cluster_id: str, rows: Iterable[Machine], files: Iterable[MachineRecord]) -> Iterable[Known]:
+    known = {(cluster_id, row.id): row for row in rows}
+    for record in files:
+        key = (record.cluster_id, record.machine.id)
+        if key not in known or record.machine.generation > known[key].generation:
+            known[key] = record.machine
+    return (Known(of, machine) for (of, _), machine in known.items())
+
+
+def _named(files: Iterable[MachineRecord]) -> str:
+    """The agent that all files name; they are all of one, unless somebody has mixed them."""
+    found = {record.cluster_id for record in files}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _read(path: Path) -> tuple[str, tuple[Machine, ...]]:
+    if not path.exists():
+        return "", ()
+    try:
+        with contextlib.closing(Database(path)) as database, database.read() as connection:
+            cluster_id = meta.get(connection, meta.CLUSTER_ID) or ""
+            return cluster_id, tuple(machines.search(connection, MachineQuery()))
+    except (SQLAlchemyError, GarbiError, ValueError, KeyError, TypeError) as error:
+        raise DatabaseUnavailable(f"the machines cannot be read from {path}: {error}") from error
