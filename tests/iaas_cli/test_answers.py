@@ -404,3 +404,33 @@ def test_commands_in_a_pipe_run_one_after_the_other(stranger: Stranger, iaas: Ru
     done = iaas(stdin="node ls -q\nnonsense\n# a comment\niaas node ls -q\nexit\nnode ls -q\n")
     assert (done.returncode, done.stdout) == (0, "n1\nn1\n")
     assert "No such command" in done.stderr
+
+
+def test_how_a_host_is_switched_off_is_told_without_a_secret_in_sight(
+    stranger: Stranger, iaas: Run, tmp_path: Path
+) -> None:
+    stranger.tell("PATCH /iaas/nodes/n1", (200, node("n1")))
+    secret = tmp_path / "password"
+    secret.write_text("s3cret\n")
+    done = iaas(
+        "node", "set", "n1", "--fence-agent", "fence_ipmilan", "--fence-option", "ip=192.0.2.9", "--fence-option", "plug=",
+        "--fence-option", f"password=@{secret}",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "n1\n", "")
+    options = {"ip": "192.0.2.9", "plug": None}
+    assert stranger.bodies("PATCH") == [
+        {"power": {"agent": "fence_ipmilan", "options": options, "secrets": {"password": "s3cret"}}}
+    ]
+    seen = iaas("node", "set", "n1", "--fence-option", "password=s3cret")
+    assert seen.returncode == 2
+    assert "password=@FILE" in seen.stderr
+    assert iaas("node", "set", "n1").returncode == 2
+    stranger.tell("POST /iaas/nodes/n1/test-fence", (200, {"agent": "fence_ipmilan", "status": "on", "words": ""}))
+    assert iaas("node", "test-fence", "n1").stdout == "n1: fence_ipmilan says on\n"
+    refused = problem(
+        "fence-failed", 503, "fence_ipmilan says off, and node n1 answers: that is the plug of another host"
+    )
+    stranger.tell("POST /iaas/nodes/n1/test-fence", refused)
+    failed = iaas("node", "test-fence", "n1")
+    assert failed.returncode == 1
+    assert "plug of another host" in failed.stderr

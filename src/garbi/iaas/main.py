@@ -26,6 +26,7 @@ from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
 from garbi.iaas.controller.operations import Operations
 from garbi.iaas.controller.placement import Placement
+from garbi.iaas.fences.agent import AgentFence
 from garbi.iaas.fences.lease import LeaseBook, LeaseFence, Lessor
 from garbi.iaas.fences.power import PowerFence
 from garbi.iaas.fences.protocol import Fence, Fences
@@ -163,7 +164,7 @@ def _build(settings: Settings, around: Surroundings, locks: ExitStack) -> Parts:
             notices=_open_notices(settings, around, database, feed, work),
             work=work,
             events=feed,
-            nodes=Nodes(database, work, clock),
+            nodes=Nodes(database, work, clock, _agents(settings, database)),
             images=Images(store, database, leadership.require),
             machines=Machines(database, placement, work, clients, feed, clock, tally),
             operations=Operations(database, feed, clock),
@@ -302,7 +303,7 @@ class _Maker:
             return self.around.fences
         settings = self.settings
         power = PowerFence(settings.power_command, settings.power_limit_s)
-        return SshFence(mandate.controller_id, settings.data_dir), power
+        return SshFence(mandate.controller_id, settings.data_dir), _agents(settings, self.database), power
 
 
 def _workflows(
@@ -313,6 +314,16 @@ def _workflows(
         OperationKind.NODE_REMOVE: RemoveNode(hosts, converger.wake, converger.dismiss, ask),
         OperationKind.NODE_DRAIN: Drain(hosts, placement, converger.hands.holding, converger.wake),
     }
+
+
+def _agents(settings: Settings, database: Database) -> AgentFence:
+    """What runs the fence agents that nodes were given."""
+
+    def secrets_of(name: str) -> dict[str, str]:
+        with database.read() as connection:
+            return secrets.power_of(connection, name)
+
+    return AgentFence(Path(settings.fence_dir), secrets_of, settings.power_limit_s)
 
 
 def _secret_of(database: Database, name: str) -> str | None:

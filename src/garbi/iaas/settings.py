@@ -82,6 +82,7 @@ class Settings:
     power_command: str = setting(
         "", "absolute path of the program that switches hosts off, run as PROGRAM off|status NODE HOST; empty: none"
     )
+    fence_dir: str = setting("/usr/sbin", "directory of the fence agents that nodes are given by `iaas node set`")
     power_limit_s: float = setting(60.0, "seconds within which a host that is switched off must be off")
     workers: int = setting(8, "machines of one node worked on at the same time")
     provision_parallel: int = setting(4, "nodes added, drained or removed at the same time")

@@ -24,6 +24,9 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 SILENCE_S = 60.0
 """How long an event stream may be silent; a living one speaks more often."""
 
+TRIAL_S = 300.0
+"""How long a fence agent may be tried."""
+
 LOOK_S = 30.0
 """How long one look at an operation waits for a change of it."""
 
@@ -83,8 +86,12 @@ class NodeCalls:
         return self._calls.document("POST", "/iaas/nodes", spec)
 
     def change(self, name: str, fields: Mapping[str, Any]) -> Document:
-        """Have something of a node otherwise, as `token`; raises NotFound, InvalidField."""
+        """Have something of a node otherwise, as `token` or `power`; raises NotFound, InvalidField."""
         return self._calls.document("PATCH", _node(name), fields)
+
+    def test_fence(self, name: str) -> Document:
+        """Try the fence agent of a node, without harm; raises NotFound, FenceFailed."""
+        return parse(self._calls.send("POST", _node(name) + "/test-fence", timeout_s=TRIAL_S).read())
 
     def remove(self, name: str, force: bool = False) -> Document:
         """Remove a node, with `force` together with its machines; raises NotFound, Conflict while machines are there."""

@@ -26,6 +26,7 @@ MAX_OVERCOMMIT = 1000.0
 MAX_USER = 32
 MAX_PATH = 4096
 MAX_SECRET = 512
+MAX_NAME = 64
 ADDRESS_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"
 
 Address = Annotated[str, Field(json_schema_extra={"pattern": ADDRESS_PATTERN})]
@@ -87,11 +88,33 @@ class NodeRequest(Asked):
     )
 
 
+class PowerRequest(Asked):
+    """How the host of a node is switched off. Options that are not named stay, null takes one away."""
+
+    agent: str | None = Field(
+        None,
+        max_length=MAX_NAME,
+        description="a fence agent of Debian's: fence_ipmilan; another one begins without options",
+    )
+    options: dict[str, str | None] = Field(default_factory=dict, description="what it has to be told, but for secrets")
+    secrets: dict[str, str | None] = Field(default_factory=dict, description="the same, in no answer: password, …")
+
+
 class NodeChangeRequest(Asked):
     """What is wanted otherwise of a node; what is left out stays as it is."""
 
-    model_config = examples({"token": "garbi_Zm9yLXRoZS1kb2N1bWVudGF0aW9uLW9ubHk"})
+    model_config = examples(
+        {"token": "garbi_Zm9yLXRoZS1kb2N1bWVudGF0aW9uLW9ubHk"},
+        {
+            "power": {
+                "agent": "fence_ipmilan",
+                "options": {"ip": "10.0.9.5", "username": "garbi", "lanplus": "1"},
+                "secrets": {"password": "only-for-the-documentation"},
+            }
+        },
+    )
 
+    power: PowerRequest | None = Field(None, description="null: its host is switched off by no fence agent")
     token: str = Field(
         "",
         min_length=1,

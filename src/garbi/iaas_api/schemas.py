@@ -66,6 +66,24 @@ class Ssh(BaseModel):
     host_key: str | None
 
 
+class Power(BaseModel):
+    """How the host of a node is switched off."""
+
+    agent: str
+    options: dict[str, str]
+    secrets: list[str] = Field(description="names of the options whose values are shown to nobody")
+
+
+class FenceTrial(BaseModel):
+    """What a trial of a fence agent found, which switched nothing."""
+
+    model_config = examples({"agent": "fence_ipmilan", "status": "on", "words": ""})
+
+    agent: str
+    status: Literal["on", "off"]
+    words: str = Field(description="what the device calls the plug, where it says so")
+
+
 class Node(BaseModel):
     """A host that runs hyper."""
 
@@ -102,6 +120,7 @@ class Node(BaseModel):
                 "key_file": "/root/.ssh/id_ed25519",
                 "host_key": "SHA256:EpE9sDkRnvoVzTEdTLCE2BpO2bbm5QtQCd3RXlTMFnM",
             },
+            "power": {"agent": "fence_ipmilan", "options": {"ip": "10.0.9.5"}, "secrets": ["password"]},
             "operation": _OPERATION,
             "seen_at": _UPDATED,
             "created_at": _CREATED,
@@ -126,6 +145,7 @@ class Node(BaseModel):
     labels: dict[str, str]
     provision: bool
     ssh: Ssh
+    power: Power | None = Field(description="null: no fence agent switches its host off")
     operation: str | None = Field(description="the last one: see /iaas/operations/{id}")
     seen_at: Moment | None = Field(description="when it last answered")
     created_at: Moment

@@ -55,7 +55,8 @@ def leave() -> None:
     """Leave the shell."""
 
 
-nodes.commands.add_command(node_settings.set_node)
+for verb in (node_settings.set_node, node_settings.test_fence):
+    nodes.commands.add_command(verb)
 for command in (serve.serve, dev.dev, nodes.commands, images.commands, machines.commands, *cloud.COMMANDS):
     command_tree.add_command(command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets as random
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -18,6 +19,7 @@ from garbi.base.filters import check_filters, shown
 from garbi.base.token import TOKEN_FILE, new_secret, read_secret
 from garbi.hyper_api.vocabulary import State
 from garbi.iaas.controller.node_changes import check_token, write_change
+from garbi.iaas.fences.agent import AgentFence, Tried
 from garbi.iaas.fences.death import USER, declare_dead
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.loops.work import Work
@@ -27,6 +29,7 @@ from garbi.iaas.model.operation import Operation, OperationKind, OperationState
 from garbi.iaas.model.query import NODE_FILTERS
 from garbi.iaas.model.validation import check_node
 from garbi.iaas.monitor.failover import plain
+from garbi.iaas.monitor.verdict import TRUSTED
 from garbi.iaas.provisioning import Target, check
 from garbi.iaas.store import events, machines, operations, secrets
 from garbi.iaas.store import nodes as table
@@ -40,10 +43,11 @@ OUT_OF_REACH = (NodeState.UNREACHABLE, NodeState.UNAVAILABLE, NodeState.FAILED)
 class Nodes:
     """The verbs of nodes. What takes time is an operation: it has begun when a verb returns, and the node names it."""
 
-    def __init__(self, database: Database, work: Work, clock: Clock) -> None:
+    def __init__(self, database: Database, work: Work, clock: Clock, agents: AgentFence) -> None:
         self._database = database
         self._work = work
         self._clock = clock
+        self._agents = agents
 
     def add(self, spec: NodeSpec, token: str | None = None) -> Node:
         """Begin to make a host a node, or to try a failed one again at the same address.
@@ -102,6 +106,12 @@ class Nodes:
         reach("node.change.recorded")
         self._work.look_soon(name)
         return self._fresh(node)
+
+    def test_fence(self, name: str) -> Tried:
+        """Ask the fence agent of a node for all but `off`, and whether its plug is this node; raises NotFound, FenceFailed."""
+        with self._database.read() as connection:
+            node = _find(connection, name)
+        return self._agents.try_out(node, node.state in TRUSTED, threading.Event())
 
     def remove(self, name: str, force: bool = False) -> Node:
         """Begin to remove a node; with `force` its machines go first. Raises NotFound, Conflict, which names machines.

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from garbi.base.transitions import Transition, TransitionTable
+from garbi.iaas.model.power import Power, PowerChange
 
 
 class NodeState(StrEnum):
@@ -106,9 +107,14 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """What a user wants otherwise of a node; None leaves it as it is. `token` is the secret of its agent, made anew there."""
+    """What a user wants otherwise of a node; None leaves it as it is.
+
+    `token` is the secret of its agent, made anew there; `power` is how its host is switched off, `no_power` takes that away.
+    """
 
     token: str | None = field(default=None, repr=False)
+    power: PowerChange | None = None
+    no_power: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,7 @@ class Node:
     failure: Failure = Failure.NONE
     touched: bool = True
     host_mem: int = 0
+    power: Power | None = None
 
     @property
     def address(self) -> str:

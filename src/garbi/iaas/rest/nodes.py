@@ -13,6 +13,7 @@ from garbi.base.errors import (
     AlreadyInState,
     Busy,
     Conflict,
+    FenceFailed,
     InvalidField,
     MalformedRequest,
     NotFound,
@@ -20,6 +21,7 @@ from garbi.base.errors import (
     UnsupportedMedia,
 )
 from garbi.iaas.model.node import Amounts, DriverState, Node, NodeChange, NodeSpec, Overcommit, Ssh
+from garbi.iaas.model.power import Power, PowerChange
 from garbi.iaas.model.query import NODE_FILTERS
 from garbi.iaas.rest.state import ControllerOf
 from garbi.iaas_api import requests, schemas
@@ -91,9 +93,18 @@ def wish_node(name: str, body: requests.NodeWishRequest, response: Response, con
     responses=documented(MalformedRequest, UnknownFilter, NotFound, UnsupportedMedia, InvalidField),
 )
 def change_node(name: str, body: requests.NodeChangeRequest, controller: ControllerOf) -> schemas.Node:
-    """Have something of a node otherwise: the token that its hyper has by now."""
+    """Have something of a node otherwise: the token that its hyper has by now, or how its host is switched off."""
     node = controller.nodes.change(name, read_change(body))
     return describe(node, controller.nodes.machines_on(name))
+
+
+@router.post(
+    "/iaas/nodes/{name}/test-fence", dependencies=no_query, responses=documented(UnknownFilter, NotFound, FenceFailed)
+)
+def test_fence(name: str, controller: ControllerOf) -> schemas.FenceTrial:
+    """Ask the fence agent of a node for all but `off`: whether it works, and switches this node and no other."""
+    tried = controller.nodes.test_fence(name)
+    return schemas.FenceTrial(agent=tried.agent, status="off" if tried.status == "off" else "on", words=tried.words)
 
 
 @router.delete(
@@ -121,7 +132,12 @@ def _name_operation(response: Response, node: Node) -> None:
 
 def read_change(body: requests.NodeChangeRequest) -> NodeChange:
     """What is wanted otherwise, as a value: what the request does not name stays."""
-    return NodeChange(token=body.token if "token" in body.model_fields_set else None)
+    given, power = body.model_fields_set, body.power
+    return NodeChange(
+        token=body.token if "token" in given else None,
+        power=None if power is None else PowerChange(power.agent, power.options, power.secrets),
+        no_power="power" in given and power is None,
+    )
 
 
 def read_spec(body: requests.NodeRequest, overcommit: Overcommit) -> NodeSpec:
@@ -169,11 +185,16 @@ def describe(node: Node, machines: int) -> schemas.Node:
         labels=dict(node.labels),
         provision=node.provision,
         ssh=schemas.Ssh(user=node.ssh.user, port=node.ssh.port, key_file=node.ssh.key_file, host_key=node.ssh.host_key),
+        power=None if node.power is None else _power(node.power),
         operation=node.operation,
         seen_at=None if node.seen_at is None else to_wire(node.seen_at),
         created_at=to_wire(node.created_at),
         updated_at=to_wire(node.updated_at),
     )
+
+
+def _power(power: Power) -> schemas.Power:
+    return schemas.Power(agent=power.agent, options=dict(power.options), secrets=[*power.secrets])
 
 
 def _amounts(amounts: Amounts) -> schemas.Amounts:

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from garbi.base.clock import from_wire, to_wire
 from garbi.iaas.model.node import Amounts, DriverState, Failure, Load, Node, NodeState, Overcommit, Ssh
+from garbi.iaas.model.power import Power
 from garbi.iaas.store.schema import AMOUNTS
 
 PLAIN = (
@@ -24,9 +25,14 @@ def to_row(node: Node) -> dict[str, Any]:
     row = {name: getattr(node, name) for name in PLAIN}
     row |= {"overcommit_" + key: getattr(node.overcommit, key) for key in AMOUNTS}
     row |= {"reserved_" + key: getattr(node.reserved, key) for key in AMOUNTS}
-    row |= {"ssh": asdict(node.ssh), "labels": dict(node.labels)}
+    row |= {"ssh": asdict(node.ssh), "labels": dict(node.labels), "power": power_value(node.power)}
     row |= {"created_at": to_wire(node.created_at), "updated_at": to_wire(node.updated_at)}
     return row | facts_row(node)
+
+
+def power_value(power: Power | None) -> dict[str, Any] | None:
+    """How the host of a node is switched off, as the row has it."""
+    return None if power is None else {**asdict(power), "secrets": [*power.secrets]}
 
 
 def facts_row(node: Node) -> dict[str, Any]:
@@ -85,6 +91,7 @@ def from_row(row: Row[Any]) -> Node:
         failure=Failure(row.failure),
         touched=row.touched,
         host_mem=row.host_mem,
+        power=None if row.power is None else Power(**row.power | {"secrets": tuple(row.power["secrets"])}),
     )
 
 

@@ -26,9 +26,10 @@ from garbi.iaas.model.node import (
     NodeState,
     Overcommit,
 )
+from garbi.iaas.model.power import Power
 from garbi.iaas.store import events
 from garbi.iaas.store.database import Transaction
-from garbi.iaas.store.node_rows import facts_row, from_row, load_row, to_row
+from garbi.iaas.store.node_rows import facts_row, from_row, load_row, power_value, to_row
 from garbi.iaas.store.schema import AMOUNTS, machines, nodes
 
 SHOWN_MACHINES = 5
@@ -168,6 +169,11 @@ def note_reason(transaction: Transaction, name: str, reason: str) -> bool:
 def note_touched(transaction: Transaction, name: str) -> bool:
     """Write that something of ours may be on the host of a node from now on; False when there is no such node."""
     return _update(transaction, name, touched=True)
+
+
+def note_power(transaction: Transaction, name: str, power: Power | None) -> bool:
+    """Write how the host of a node is switched off; False when there is no such node."""
+    return _update(transaction, name, power=power_value(power))
 
 
 def set_operation(transaction: Transaction, name: str, operation: str | None, now: datetime) -> bool:

@@ -89,6 +89,7 @@ nodes = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("lease", BigInteger, nullable=False, server_default="1"),
     _text("failure", server_default=""),
+    Column("power", JSON(none_as_null=True), nullable=True),
     Column("host_mem", BigInteger, nullable=False, server_default="0"),
     Column("touched", Boolean, nullable=False, server_default=true()),
     Column("operation", Words, nullable=True),
@@ -109,6 +110,14 @@ node_secrets = Table(
     metadata,
     Column("node", Words, ForeignKey("nodes.name", ondelete="CASCADE"), primary_key=True),
     _text("secret"),
+)
+
+fence_secrets = Table(
+    "fence_secrets",
+    metadata,
+    Column("node", Words, ForeignKey("nodes.name", ondelete="CASCADE"), primary_key=True),
+    Column("name", Words, primary_key=True),
+    _text("value"),
 )
 
 tombstones = Table(

@@ -1,11 +1,16 @@
-"""The secrets of nodes: what the controller shows to each agent. They never leave this table but for that (invariant I14)."""
+"""The secrets of nodes: what the controller shows to each agent, and to what switches its host off.
+
+They never leave these tables but for that (invariant I14).
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, delete, insert, select, update
 
 from garbi.iaas.store.database import Transaction
-from garbi.iaas.store.schema import node_secrets
+from garbi.iaas.store.schema import fence_secrets, node_secrets
 
 
 def put(transaction: Transaction, name: str, secret: str) -> None:
@@ -19,3 +24,16 @@ def put(transaction: Transaction, name: str, secret: str) -> None:
 def get(connection: Connection, name: str) -> str | None:
     """The secret of a node."""
     return connection.execute(select(node_secrets.c.secret).where(node_secrets.c.node == name)).scalar()
+
+
+def put_power(transaction: Transaction, name: str, secrets: Mapping[str, str]) -> None:
+    """Keep the secret options of a node's fence agent, in place of all earlier ones. They go when the node goes."""
+    transaction.connection.execute(delete(fence_secrets).where(fence_secrets.c.node == name))
+    for option, value in secrets.items():
+        transaction.connection.execute(insert(fence_secrets).values(node=name, name=option, value=value))
+
+
+def power_of(connection: Connection, name: str) -> dict[str, str]:
+    """The secret options of a node's fence agent."""
+    rows = connection.execute(select(fence_secrets).where(fence_secrets.c.node == name))
+    return {row.name: row.value for row in rows}
