@@ -161,7 +161,8 @@ def test_a_restart_whose_driver_is_away_is_taken_again_without_being_counted(ope
     made(agent)
     world.fail_next("start", "driver-unavailable")
     world.kill("m1", CAUSE)
-    assert await_run(agent, world, 2).restarts == 1
+    # Its engine was missed a moment after it died: that is not its doing.
+    assert await_run(agent, world, 2).restarts == 0
 
 
 def test_what_died_while_no_agent_ran_is_started_again(open_fake_agent: OpenAgent) -> None:

@@ -42,6 +42,7 @@ class Circumstances:
     `taken` is the step that was taken a moment ago, and led to what is seen. `hold` says why the machine may not run now (None:
     it may). `due`: the pause before the next restart, or the next attempt, is over. `rested`: it has run for so long that
     earlier restarts are forgotten. `pauses_s` are the seconds before each restart, and before each repetition of an owed step.
+    `unsure`: that nothing is seen of the machine may be so because its engine is in its start.
     """
 
     stop: Progress = Progress.NOT_ASKED
@@ -50,6 +51,7 @@ class Circumstances:
     due: bool = False
     rested: bool = False
     pauses_s: tuple[float, ...] = RESTART_PAUSES_S
+    unsure: bool = False
 
 
 ORDINARY = Circumstances()
@@ -71,7 +73,8 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Nothing is left to do now: the machine is in `state`, for this reason. `address` is where it was seen.
+    """Nothing is left to do now: the machine is in `state`, for this reason. `address` is where it was seen, and in which life of
+    its engine.
 
     `awaits` says for what the agent will bring it on by itself; `restarts` is the count from now on (None: as it was), and
     `attempts` that of refused steps.
@@ -83,6 +86,7 @@ class Settle:
     awaits: Awaits = Awaits.NOTHING
     restarts: int | None = None
     attempts: int = 0
+    engine_life: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,20 @@ class Setback:
     pause_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WishAgain:
+    """The machine was to run, and was ended with its engine, not by itself: it is wished to run once more, for this reason."""
+
+    reason: str
+
+
 UNDER_WAY = (Progress.ASKED, Progress.ASK_AGAIN)
 ON = (Condition.RUNNING, Condition.PAUSED)
 
-Decision = Act | Settle | Await
+Decision = Act | Settle | Await | WishAgain
 
 ENDED_BY_ITSELF = "it ended by itself"
+ENDED_WITH_ENGINE = "it ended with its engine, not by itself: it is started again"
 DISAPPEARED = "it disappeared: it was deleted outside Garbi"
 HELD = "held: "
 """How the reason begins of a machine that may not run now."""
@@ -140,8 +152,12 @@ LONGEST_STOP_PAUSE_S = 15.0
 
 def next_step(machine: Machine, seen: Observation | None, now: Circumstances = ORDINARY) -> Decision:
     """Decide what to do about a machine, from its wish, its state and what its driver sees of it (None: nothing)."""
+    if seen is None and now.unsure:
+        return Await()
     if machine.wish is Wish.REMOVED:
         return _attempted(machine, seen, _toward_removed(machine, seen, now), now)
+    if _ended_with_engine(machine, seen):
+        return WishAgain(ENDED_WITH_ENGINE)
     if now.hold is not None and seen is not None and seen.condition in ON:
         return Act(Step.KILL, State.STOPPING, HELD + now.hold, Awaits.LEASE)
     if machine.settled and machine.awaits is not Awaits.ATTEMPT:
@@ -256,7 +272,7 @@ def _toward_removed(machine: Machine, seen: Observation | None, now: Circumstanc
 def _toward_running(machine: Machine, seen: Observation, now: Circumstances) -> Decision:
     if seen.condition is Condition.RUNNING:
         # Asked to stop a moment ago, then wished to run: it ends first, unless it turns a deaf ear.
-        return Await() if now.stop in UNDER_WAY else Settle(State.RUNNING, address=seen.address)
+        return Await() if now.stop in UNDER_WAY else _on(State.RUNNING, seen)
     if now.taken is Step.START:
         return _ended(machine, seen, now)
     return Act(Step.START, State.STARTING)
@@ -276,7 +292,7 @@ def _toward_stopped(_machine: Machine, seen: Observation, now: Circumstances) ->
 
 def _toward_paused(machine: Machine, seen: Observation, now: Circumstances) -> Decision:
     if seen.condition is Condition.PAUSED:
-        return Settle(State.PAUSED, address=seen.address)
+        return _on(State.PAUSED, seen)
     if seen.condition is Condition.RUNNING:
         return Act(Step.PAUSE, State.RUNNING)
     return _ended(machine, seen, now)
@@ -289,7 +305,7 @@ def _reflect(machine: Machine, seen: Observation | None, now: Circumstances) -> 
         return Settle(State.FAILED, DISAPPEARED) if lost else _as_it_is(machine)
     if seen.condition in ON:
         state = State.RUNNING if seen.condition is Condition.RUNNING else State.PAUSED
-        return Settle(state, _why(machine, state), seen.address, restarts=0 if now.rested else None)
+        return _on(state, seen, _why(machine, state), restarts=0 if now.rested else None)
     if machine.awaits is Awaits.NOTHING and machine.state in (State.FAILED, State.STOPPED):
         return _as_it_is(machine)
     return Settle(State.STOPPED) if machine.wish is Wish.STOPPED else _reflect_end(machine, seen, now)
@@ -319,6 +335,17 @@ def _toward_restart(machine: Machine, now: Circumstances) -> Decision:
     return Act(Step.START, State.STARTING, f"restart {number} of {allowed}: {cause}", Awaits.RESTART, number)
 
 
+def _ended_with_engine(machine: Machine, seen: Observation | None) -> bool:
+    """Whether the machine was on when its engine ended, and is off in the next life of it."""
+    if machine.wish is Wish.STOPPED or seen is None or seen.condition is not Condition.STOPPED:
+        return False
+    return "" not in (machine.engine_life, seen.engine_life) and machine.engine_life != seen.engine_life
+
+
+def _on(state: State, seen: Observation, reason: str = "", restarts: int | None = None) -> Settle:
+    return Settle(state, reason, seen.address, restarts=restarts, engine_life=seen.engine_life)
+
+
 def _held(why: str) -> Settle:
     return Settle(State.STOPPED, HELD + why, awaits=Awaits.LEASE)
 
@@ -332,7 +359,14 @@ def _why(machine: Machine, state: State) -> str:
 
 def _as_it_is(machine: Machine) -> Settle:
     address = machine.address if machine.state in (State.RUNNING, State.PAUSED) else None
-    return Settle(machine.state, machine.reason, address, machine.awaits, attempts=machine.attempts)
+    return Settle(
+        machine.state,
+        machine.reason,
+        address,
+        machine.awaits,
+        attempts=machine.attempts,
+        engine_life=machine.engine_life,
+    )
 
 
 def _ended(machine: Machine, seen: Observation, now: Circumstances) -> Settle:

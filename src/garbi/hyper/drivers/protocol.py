@@ -36,12 +36,15 @@ class Observation:
 
     `failure` is empty unless a STOPPED machine ended with an error: then it is the cause in words ("exited with code 3",
     "killed: out of memory", "the guest crashed"). PARTIAL: some of its things exist, but `add` has not completed.
+    `engine_life` is set by drivers whose engine takes its machines along when it ends: another word in each life of it. What
+    was on in one life and is off in another ended with the engine. One that is ending answers DriverUnavailable.
     """
 
     machine_id: str
     condition: Condition
     failure: str = ""
     address: str | None = None
+    engine_life: str = ""
 
 
 @dataclass(frozen=True, slots=True)

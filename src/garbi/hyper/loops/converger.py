@@ -18,18 +18,21 @@ from garbi.base.errors import DriverUnavailable, GarbiError, TemporaryError, Unk
 from garbi.base.failpoints import reach
 from garbi.base.tally import Tally
 from garbi.hyper.converge import (
+    ENDED_WITH_ENGINE,
     Act,
     Circumstances,
     Decision,
     Setback,
     Settle,
     Step,
+    WishAgain,
     after_end,
     after_refusal,
     next_step,
 )
 from garbi.hyper.drivers.protocol import Condition, Driver, ImageFile, Observation
 from garbi.hyper.drivers.registry import DriverRegistry
+from garbi.hyper.loops.engines import Engines
 from garbi.hyper.loops.looking import SURE, look_at
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.loops.refusals import is_final
@@ -90,12 +93,20 @@ class Converger:
         self._stops = Stops(clock, settings.stop_deadline_s)
         self._restarts = Restarts(clock, settings.restarts, self._look_later, tally)
         self._steps = Steps(database, publisher, image_of, clock, self._stops, self._look_later, settings.data_dir)
+        self._engines = Engines(clock, self._look_later)
         self._retries: dict[str, int] = {}
         self._watched: set[str] = set()
         self._watch_lock = threading.Lock()
         self._closing = threading.Event()
         self._resync = Resync(
-            database, publisher, clock, settings.resync_period_s, self.watch, self._differs, self._crews.add
+            database,
+            publisher,
+            clock,
+            settings.resync_period_s,
+            self.watch,
+            self._differs,
+            self._crews.add,
+            self._note_loss,
         )
 
     def start(self) -> None:
@@ -190,6 +201,9 @@ class Converger:
                 if seen is unseen:
                     seen = look_at(machine, driver)
                 decision = self._decide(machine, seen, taken)  # type: ignore[arg-type]
+                if isinstance(decision, WishAgain):
+                    self._wish_again(machine, decision.reason)
+                    continue
                 if not isinstance(decision, Act):
                     self._finish(machine, driver, decision)
                     return
@@ -210,6 +224,7 @@ class Converger:
             due=self._restarts.due(machine),
             rested=self._restarts.rested(machine, seen is not None and seen.condition is Condition.RUNNING),
             pauses_s=self._restarts.times.pauses_s,
+            unsure=taken is None and self._engines.unsure_of(machine, seen),
         )
 
     def _differs(self, machine: Machine, seen: Observation | None) -> bool:
@@ -244,6 +259,7 @@ class Converger:
             return
         self._forget(machine.id)
         after = self._settled(machine, decision)
+        self._engines.note(machine, after)
         self._publisher.arrange(after, driver)  # who is told that a machine stopped may rely on its ports
         after = self._save(machine, after)
         if after is not machine:
@@ -264,6 +280,7 @@ class Converger:
             address=decision.address or reserved,
             settled_generation=machine.generation,
             boot_id=self._boot_id if on else machine.boot_id,
+            engine_life=decision.engine_life,
             awaits=decision.awaits,
             restarts=machine.restarts if decision.restarts is None else decision.restarts,
             attempts=decision.attempts,
@@ -281,6 +298,8 @@ class Converger:
 
     def _postpone(self, machine: Machine, error: TemporaryError) -> None:
         """Try again later. A machine whose driver does not answer is unknown, unless nothing of it is sure yet."""
+        if isinstance(error, DriverUnavailable):
+            self._note_loss(machine.type)
         unknown = isinstance(error, DriverUnavailable) and machine.state not in SURE
         present = self._find(machine.id) or machine
         state = State.UNKNOWN if unknown else present.state
@@ -344,6 +363,18 @@ class Converger:
             machine = self._find(machine_id)
             if machine is not None:
                 self._save(machine, replace(machine, reason=reason))
+
+    def _note_loss(self, type_name: str) -> None:
+        """An engine does not answer: what ended a moment ago ended with it, and is to run again."""
+        for machine in self._engines.note_loss(type_name):
+            present = self._find(machine.id)
+            if present is not None and present.generation == machine.generation:
+                self._wish_again(replace(present, restarts=machine.restarts), ENDED_WITH_ENGINE)
+                self._crews.add(machine.type, machine.id)
+
+    def _wish_again(self, machine: Machine, reason: str) -> None:
+        with self._database.write() as transaction:
+            machines.wish_again(transaction, machine, reason, self._clock.now())
 
     def _pause_before_retry(self, machine_id: str) -> float:
         tries = self._retries.get(machine_id, 0)

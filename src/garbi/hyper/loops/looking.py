@@ -35,7 +35,7 @@ def pause(machine: Machine, driver: Driver) -> Observation | None:
         if seen is not None and seen.condition is Condition.RUNNING:
             raise
         return seen
-    return Observation(machine.id, Condition.PAUSED, address=machine.address)
+    return Observation(machine.id, Condition.PAUSED, address=machine.address, engine_life=machine.engine_life)
 
 
 def _observed(driver: Driver, machine_id: str | None) -> list[Observation]:

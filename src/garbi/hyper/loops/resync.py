@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 class Resync:
     """The thread that compares all machines with what their drivers see, with one look per driver.
 
-    `watch` gives the driver of a type, `differs` tells whether there is something to do about a machine, and `add` has it done.
+    `watch` gives the driver of a type, `differs` tells whether there is something to do about a machine, and `add` has it done;
+    `missed` is told that the driver of a type does not answer.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Resync:
         watch: Callable[[str], Driver],
         differs: Callable[[Machine, Observation | None], bool],
         add: Callable[[str, str], None],
+        missed: Callable[[str], None],
     ) -> None:
         self._database = database
         self._publisher = publisher
@@ -43,6 +45,7 @@ class Resync:
         self._watch = watch
         self._differs = differs
         self._add = add
+        self._missed = missed
         self.looked_at: float | None = None
         self._lock = threading.Lock()
         self._types: set[str] = set()
@@ -109,6 +112,7 @@ class Resync:
             seen = look_at_all(driver)
         except TemporaryError as error:
             if not self._closing.is_set():  # otherwise the driver was closed under the look
+                self._missed(type_name)
                 self._mark_unknown(rows, error.detail)
             return
         for row in rows:

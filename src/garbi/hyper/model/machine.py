@@ -83,7 +83,7 @@ class Machine:
     the agent started it again by itself since it was last wished to run, or ran for long, `attempts` how many steps toward what
     was last wished of it were refused and no other succeeded since. `lease` is the number of the lease
     under which a controller last gave it an order, `ordered` the number of that order, `keep_s` how many seconds its disk
-    outlives it.
+    outlives it. `engine_life` is the life of its engine in which it was last seen on; empty once it was seen off.
     """
 
     id: str
@@ -115,6 +115,7 @@ class Machine:
     lease: int = 0
     ordered: int = 0
     keep_s: int = 0
+    engine_life: str = ""
 
     @property
     def settled(self) -> bool:

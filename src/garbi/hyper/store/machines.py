@@ -132,6 +132,7 @@ def save_state(transaction: Transaction, before: Machine, after: Machine) -> Non
         address=after.address,
         settled_generation=after.settled_generation,
         boot_id=after.boot_id,
+        engine_life=after.engine_life,
         updated_at=to_wire(after.updated_at),
     )
     meant = {name: getattr(after, name) for name in MEANT}
@@ -155,6 +156,30 @@ def wish_again_after_reboot(transaction: Transaction, boot_id: str, at: datetime
     afresh = {"awaits": Awaits.NOTHING, "restarts": 0, "attempts": 0}
     values = {"generation": machines.c.generation + 1, "wish": Wish.RUNNING, **afresh, "updated_at": to_wire(at)}
     return transaction.connection.execute(update(machines).where(lost).values(**values)).rowcount
+
+
+def wish_again(transaction: Transaction, machine: Machine, reason: str, at: datetime) -> None:
+    """Wish once more for a machine that ran and was ended by no wish of anybody's; not if something was wished meanwhile.
+
+    What the agent meant to do about its end is void. How often it was restarted is as `machine` says.
+    """
+    changed = replace(
+        machine,
+        wish=Wish.RUNNING,
+        state=State.STOPPED,
+        reason=reason,
+        generation=machine.generation + 1,
+        awaits=Awaits.NOTHING,
+        attempts=0,
+        engine_life="",
+        updated_at=at,
+    )
+    names = ("wish", "state", "reason", "generation", "engine_life", *MEANT)
+    values = {name: getattr(changed, name) for name in names}
+    present = (machines.c.id == machine.id) & (machines.c.generation == machine.generation)
+    written = update(machines).where(present).values(**values, updated_at=to_wire(at))
+    if transaction.connection.execute(written).rowcount:
+        events.append(transaction, EventKind.STATE, changed, at)
 
 
 def port_holder(connection: Connection, port: PublishedPort) -> str | None:
@@ -283,6 +308,7 @@ KEPT = (
     "lease",
     "ordered",
     "keep_s",
+    "engine_life",
 )
 
 
@@ -323,4 +349,5 @@ def _from_row(row: Row[Any], published: tuple[PublishedPort, ...]) -> Machine:
         lease=row.lease,
         ordered=row.ordered,
         keep_s=row.keep_s,
+        engine_life=row.engine_life,
     )

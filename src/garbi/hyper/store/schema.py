@@ -66,6 +66,7 @@ machines = Table(
     Column("lease", Integer, nullable=False, server_default="0"),
     Column("ordered", Integer, nullable=False, server_default="0"),
     Column("keep_s", Integer, nullable=False, server_default="0"),
+    Column("engine_life", String, nullable=False, server_default=""),
     Column("on_node_failure", String, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("settled_generation", Integer, nullable=False),

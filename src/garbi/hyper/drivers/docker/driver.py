@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from garbi.base.errors import (
     AlreadyExists,
@@ -127,10 +128,11 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         self._notes.forget(machine_id)
 
     def observe(self, machine_id: str | None = None) -> list[Observation]:
-        if machine_id is None:
-            return self._fleet.observe_all()
-        found = self._fleet.observe(machine_id)
-        return [] if found is None else [found]
+        before = self._engine.life()
+        seen = self._fleet.observe_all() if machine_id is None else self._fleet.observe_one(machine_id)
+        off = any(each.condition not in _ON for each in seen)
+        after = self._engine.life() if off else before
+        return [replace(each, engine_life=before if each.condition in _ON else after) for each in seen]
 
     def watch(self, notify: Notify) -> None:
         self._watch = EventWatch(self._engine, self._marks, self._notes, notify, self._clock)

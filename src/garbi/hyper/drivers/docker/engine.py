@@ -15,9 +15,11 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from garbi.base.errors import DriverUnavailable
+from garbi.hyper.drivers.docker.lives import life_at
 from garbi.hyper.drivers.docker.refusals import error_for, plain
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+_UNIX = "unix://"
 OLDEST_API = "1.41"
 """That of Docker Engine 20.10, the oldest that this driver is tested with."""
 
@@ -89,6 +91,19 @@ class Engine:
             return self._greet()
         except _SILENCES as error:
             raise error_for(error, self.host) from error
+
+    def life(self) -> str:
+        """Which life of the engine answers now; empty where this host does not show it.
+
+        Raises DriverUnavailable, also when an engine that is ending still answers on connections that it has.
+        """
+        try:
+            if self.host.startswith(_UNIX):
+                return life_at(self.host.removeprefix(_UNIX), HELLO_TIMEOUT_S)
+            self._greet()
+        except _SILENCES as error:
+            raise error_for(error, self.host) from error
+        return ""
 
     def close(self) -> None:
         """Close the connections that are not in use; every later call raises DriverUnavailable."""

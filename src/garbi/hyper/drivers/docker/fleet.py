@@ -92,6 +92,11 @@ class Fleet:
         found = self.find(machine_id)
         return None if found is None else observe_inspected(machine_id, found)
 
+    def observe_one(self, machine_id: str) -> list[Observation]:
+        """Look at one, if it is there."""
+        seen = self.observe(machine_id)
+        return [] if seen is None else [seen]
+
     def observe_all(self) -> list[Observation]:
         """Look at all in one call, and once more at each that was killed, for only there the list leaves the cause open."""
         with self._engine.talk() as client:

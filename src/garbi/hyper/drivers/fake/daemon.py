@@ -9,6 +9,7 @@ from pathlib import Path
 from garbi.base.errors import DriverUnavailable
 from garbi.hyper.drivers.fake.attic import Attic
 from garbi.hyper.drivers.fake.faults import Fault
+from garbi.hyper.drivers.fake.life import Life
 from garbi.hyper.drivers.fake.machine import FakeMachine
 from garbi.hyper.drivers.fake.shelf import FileShelf, MemoryShelf, Shelf
 
@@ -26,6 +27,7 @@ class FakeDaemon:
         self._shelf = shelf
         self.attic = Attic(shelf)
         self._changed = threading.Condition()
+        self.life = Life(shelf, self.wake)
 
     def machines(self) -> list[FakeMachine]:
         """Every machine, whoever made it."""
@@ -55,12 +57,8 @@ class FakeDaemon:
         with self._shelf.exclusive():
             self._shelf.put("daemon", "unavailable", reason)
             if reason:
-                self._shelf.put("daemon", "outages", str(self.outages() + 1))
+                self.life.count_outage()
         self.wake()
-
-    def outages(self) -> int:
-        """How often it went away: who looks too seldom to see it away sees the number grow."""
-        return int(self._shelf.get("daemon", "outages") or 0)
 
     def check_answers(self) -> None:
         """Raise DriverUnavailable when nobody answers."""

@@ -158,10 +158,10 @@ class FakeDriver(FakeKeeper, FakeAbilities):
 
     def observe(self, machine_id: str | None = None) -> list[Observation]:
         self._obstacles.pass_by("observe", machine_id)
-        if machine_id is None:
-            return [machine.observation() for machine in self._machines.all()]
-        found = self._machines.find(machine_id)
-        return [] if found is None else [found.observation()]
+        if not self._daemon.life.names_machines:
+            return []
+        found = self._machines.all() if machine_id is None else filter(None, [self._machines.find(machine_id)])
+        return [replace(machine.observation(), engine_life=self._daemon.life.number()) for machine in found]
 
     def watch(self, notify: Notify) -> None:
         self._watcher = self._watcher or Watcher(self._daemon, self._look, notify)

@@ -54,7 +54,7 @@ class Watcher:
 
     def _glance(self) -> Glance | None:
         try:
-            return Glance(self._daemon.outages(), {machine.id: machine for machine in self._look()})
+            return Glance(self._daemon.life.outages(), {machine.id: machine for machine in self._look()})
         except GarbiError:
             return None
 

@@ -14,11 +14,12 @@ class FakeWorld:
     """What happens to fake machines without the driver's doing. All takes effect at once, and drivers are notified.
 
     `FakeWorld.of(cluster_id)` is the world of an agent in this process; `FakeWorld.at(data_dir)` that of an agent, in
-    any process, whose fake driver has `persist` set and that data directory.
+    any process, whose fake driver has `persist` set and that data directory. `engine` ends the daemon, its machines with it.
     """
 
     def __init__(self, daemon: FakeDaemon) -> None:
         self._daemon = daemon
+        self.engine = daemon.life
 
     @classmethod
     def of(cls, cluster_id: str) -> FakeWorld:
