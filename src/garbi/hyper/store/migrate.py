@@ -12,7 +12,7 @@ WAY_ON = (
     "`hyper serve --adopt` puts the file aside and makes another from the files of the machines and what their engines run, or "
     "put back the newest file of the folder copies beside it (without the files -wal and -shm of the damaged one)"
 )
-MIGRATIONS = Migrations("garbi.hyper.store", "0003", WAY_ON)
+MIGRATIONS = Migrations("garbi.hyper.store", "0005", WAY_ON)
 
 
 def migrate(path: Path, before: Callable[[str], None] | None = None) -> None:
