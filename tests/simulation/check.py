@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 
+from tests.simulation.mix import chosen
 from tests.simulation.paces import BRISK, DEFAULTS, LEISURELY
 from tests.simulation.patching import patch
 from tests.simulation.runs import Outcome, Plan, simulate_apart
@@ -75,16 +76,22 @@ def main() -> int:
     parser.add_argument("--node-days", type=float, default=0.0)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--mishaps", default="borne", help="kinds of faults beside the regular ones: borne, all, or names"
+    )
+    parser.add_argument(
+        "--words", action="store_true", help="say what was violated, and nothing of how it came to that"
+    )
     given = parser.parse_args()
     patch()
     total, began = Sum(), time.monotonic()
     runs = regular(given.node_days, given.seed) if given.node_days else endless(given.seed)
     for seed, plan in runs:
-        outcome = simulate_apart(seed, plan)
+        outcome = simulate_apart(seed, replace(plan, mishaps=chosen(given.mishaps)))
         total.take(outcome)
         print(outcome.words(), flush=True)
         if outcome.violations:
-            print(*outcome.recent[-80:], *outcome.violations, plan, sep="\n", flush=True)
+            print(*(() if given.words else outcome.recent[-80:]), *outcome.violations, plan, sep="\n", flush=True)
         if given.node_days and total.node_days >= given.node_days:
             break
         if given.minutes and time.monotonic() - began >= given.minutes * 60:

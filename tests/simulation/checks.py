@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 from tests.simulation.chaos import Chaos
 from tests.simulation.cloud import Cloud
+from tests.simulation.expectations import Expectations
 from tests.simulation.hosts import SimHost
 from tests.simulation.nodes import Node
+from tests.simulation.paces import Pace
 from tests.simulation.user import Owned, User
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake.machine import FakeMachine
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
+from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.controller import Controller
 from garbi.iaas.model.event import Event, Subject
 from garbi.iaas.model.machine import Machine
@@ -23,8 +25,14 @@ from garbi.iaas.model.operation import OperationState
 from garbi.iaas.monitor.failover import LOST, RECENTLY_S
 from garbi.iaas.store.events import CONTROLLER, Kind
 
-SETTLED_S = 3 * 3600.0
-"""How long a cloud of which everything was mended may take until nothing is on its way."""
+RESTARTS_S = 1200.0
+"""How long machines may be started again until they are given up, and orders be repeated that found nobody."""
+
+
+def settled_s(pace: Pace) -> float:
+    """How long a cloud of which everything was mended may take until nothing is on its way, and what is to run runs."""
+    return RESTARTS_S + 8 * pace.unreachable_s + 2 * pace.ttl_s + pace.resync_s
+
 
 SURE_S = 120.0
 """A fence that began before others fell silent may end so much later."""
@@ -177,10 +185,11 @@ class Checks(logging.Handler):
             for found in agent.audit():
                 self._violate(f"audit of {agent.settings.node_name}: {found}")
         rows = {each.id: each for each in controller.machines.list()}
-        for words in self._compare(rows):
+        expected = Expectations(self.cloud, controller)
+        for words in (*self._compare(rows, expected), *expected.sums()):
             self._violate(words)
 
-    def _compare(self, rows: dict[str, Machine]) -> Iterator[str]:
+    def _compare(self, rows: dict[str, Machine], expected: Expectations) -> Iterator[str]:
         for owned in self.user.machines.values():
             row = rows.pop(owned.id, None)
             if owned.gone:
@@ -190,7 +199,7 @@ class Checks(logging.Handler):
             elif row is None:
                 yield f"I4 machine {owned.id} was promised, and is gone"
             else:
-                yield from self._as_wished(owned, row)
+                yield from expected.of(owned, row)
         for row in rows.values():
             yield f"I9 machine {row.id} is there, and nobody was promised it"
         for node in self.cloud.nodes.values():
@@ -203,30 +212,8 @@ class Checks(logging.Handler):
             if self.cloud.worlds.find(node.host, owned.id) is not None:
                 yield f"I8 machine {owned.id} was removed, and is still on {node.name}"
 
-    def _as_wished(self, owned: Owned, row: Machine) -> Iterator[str]:
-        if row.wish is not owned.wish:
-            yield f"machine {owned.id} was wished {owned.wish}, and is to be {row.wish}"
-        places = [host.name for host in self.cloud.worlds.places_of(owned.id)]
-        if row.state is State.RUNNING and places != [row.node]:
-            yield f"machine {owned.id} is running on {row.node}, they say, but really on {places}"
-        if row.state in (State.STOPPED, State.FAILED) and places:
-            yield f"machine {owned.id} is {row.state}, they say, but runs on {places}: {row.reason}"
-        if owned.wish is Wish.STOPPED and row.state not in (State.STOPPED, State.FAILED):
-            yield f"machine {owned.id} is {row.state}, and was to be stopped"
-        if owned.wish is Wish.RUNNING and row.state is not State.RUNNING and not _may_be_off(row):
-            yield f"machine {owned.id} is {row.state} ({row.reason}), and was to run"
-
     def _agents(self) -> list[Agent]:
         return [node.agent for node in self.cloud.nodes.values() if node.agent is not None]
 
     def _violate(self, words: str) -> None:
         self.cloud.kernel.violate(words)
-
-
-def _may_be_off(row: Machine) -> bool:
-    """Whether a machine that was to run may be off for good: it ended by itself, or its host lost it, and it says so."""
-    if row.state is State.STOPPED:
-        return row.restart is not RestartPolicy.ALWAYS
-    if row.on_node_failure is NodeFailurePolicy.STAY:
-        return True
-    return row.state is State.FAILED

@@ -24,7 +24,8 @@ CONNECT_S = 2.0
 SSH_LIMIT_S = 30.0
 PROGRAM = "/simulated/power"
 OPERATOR_S = 900.0
-"""The mean time until somebody switches a host on again that a fence has switched off."""
+SOON_S = 60.0
+"""The mean time until somebody switches a host on again that a fence has switched off; and when all is being mended."""
 
 
 @dataclass
@@ -94,7 +95,7 @@ class PowerControl:
     def _off(self, node: Node) -> None:
         if node.host.on:
             self._cloud.kill_host(node)
-            back_s = self._cloud.dice.expovariate(1 / OPERATOR_S)
+            back_s = self._cloud.dice.expovariate(1 / (SOON_S if self._cloud.mended else OPERATOR_S))
             self._cloud.kernel.after(back_s, lambda: self._cloud.boot_host(node))
 
 

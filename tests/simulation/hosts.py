@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from tests.simulation.kernel import Kernel, Numbered, Process
 
@@ -18,15 +19,17 @@ class SimClock:
     wall_offset_s: float = 0.0
     booted_at: float = -1000.0
     slept_s: float = 0.0
+    rate: float = 1.0
+    """How fast it goes, and with it every wait of its host."""
 
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=round(self.kernel.now + self.wall_offset_s, 6))
 
     def monotonic(self) -> float:
-        return self.kernel.now - self.slept_s
+        return (self.kernel.now - self.slept_s) * self.rate
 
     def since_boot(self) -> float:
-        return self.kernel.now - self.booted_at
+        return (self.kernel.now - self.booted_at) * self.rate
 
 
 class SimHost(Numbered):
@@ -44,6 +47,14 @@ class SimHost(Numbered):
         self.thawed_at = 0.0
         self.waking = False
         """Just thawed: its watchdog has not looked yet."""
+        self.slow: dict[str, float] = {}
+        """Seconds that steps of its engine take, where they take any."""
+        self.disk = "good"
+        """Or `full`, `read-only`, `failing`, `slow`."""
+        self.promised: dict[Path, bytes | None] = {}
+        """Files that were written and are not on the disk for sure, and what was there before."""
+        self.starved_s = 0.0
+        """How long each turn of its processes is waited for, on average."""
         self.boot = 0
         self.processes: list[Process] = []
 

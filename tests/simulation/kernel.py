@@ -55,6 +55,8 @@ class Task(Numbered):
         self.waiting = 0
         self.blocked = False
         self.woken = False
+        self.fed = False
+        """Whether it has waited for its turn on a host that has too little of a processor."""
         self.thread: Any = None
         self.locks: list[Any] = []
         self.joiners: list[tuple[Task, int]] = []
@@ -195,7 +197,9 @@ class Kernel(Trace):
         task.blocked = True
         if timeout_s is not None and timeout_s < FOREVER:
             self._count += 1
-            heapq.heappush(self._timers, (self.now + max(timeout_s, 0.0), self._count, task, task.waiting, None))
+            host = task.process.host
+            seconds = max(timeout_s, 0.0) / (host.clock.rate if host is not None else 1.0)
+            heapq.heappush(self._timers, (self.now + seconds, self._count, task, task.waiting, None))
         self.hub.switch()
         return task.woken
 
@@ -252,9 +256,15 @@ class Kernel(Trace):
         process = task.process
         if not process.alive:
             return
-        if process.host is not None and process.host.frozen:
+        host = process.host
+        if host is not None and host.frozen:
             process.parked.append(task)
             return
+        if host is not None and host.starved_s and not task.fed:
+            task.fed = True
+            self.after(self.dice.expovariate(1 / host.starved_s), lambda: self._ready.append(task))
+            return
+        task.fed = False
         self.switches += 1
         self._digest.update(f"{self.now:.6f} {task.name}".encode())
         self.current = task

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tests.simulation import serving
 from tests.simulation.databases import put_databases
+from tests.simulation.disks import lose_promises
 from tests.simulation.fencing import answer_of, wait_for
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel, Process, begin
@@ -24,7 +25,7 @@ from garbi.base.child import Ended
 from garbi.base.errors import GarbiError
 from garbi.base.http import Request
 from garbi.hyper.agent import Agent
-from garbi.hyper.drivers.fake import FakeWorld, daemon
+from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.main import open_agent
 from garbi.hyper.rest import events as event_documents
 from garbi.hyper.rest.app import create_app
@@ -50,6 +51,7 @@ class Node:
 
     host: SimHost
     settings: AgentSettings
+    worlds: Worlds
     process: Process | None = None
     watchdog: Process | None = None
     agent: Agent | None = None
@@ -61,10 +63,12 @@ class Node:
 
     @property
     def world(self) -> FakeWorld:
-        return FakeWorld(daemon.daemon_in_process(self.cluster_id))
+        return FakeWorld(self.worlds.daemon(self.host))
 
     cluster_id: str = ""
     token: str = ""
+    lent: bool = False
+    """Whether the host has a copy of another's data directory in place of its own."""
 
 
 @dataclass
@@ -81,8 +85,11 @@ class Hosts:
     def __post_init__(self) -> None:
         self.kernel = Kernel(self.seed, self.preempt)
         begin(self.kernel)
-        daemon._daemons.clear()
         self.dice = random.Random(f"cloud-{self.seed}")
+        self.on_refusal: Callable[[Node, GarbiError], None] = lambda node, _error: self.agent_ended(node)
+        """What follows where an agent does not begin to work."""
+        self.mended = False
+        """Whether nothing breaks any more, and people are there who put everything in order."""
         self.network = Network(self.kernel, random.Random(f"network-{self.seed}"))
         self.worlds = Worlds(self.kernel)
         self.home = self._host("home", "10.0.0.100")
@@ -112,7 +119,7 @@ class Hosts:
             audit_period_s=self.pace.audit_s,
             workers=2,
         )
-        return Node(host, settings)
+        return Node(host, settings, self.worlds)
 
     # Agents
 
@@ -137,11 +144,18 @@ class Hosts:
     def _open_agent(self, node: Node) -> None:
         process = node.process
         assert process is not None
-        agent = open_agent(node.settings, clock=node.host.clock, simulated=True, ask=self.asker(node))
+        try:
+            agent = open_agent(node.settings, clock=node.host.clock, simulated=True, ask=self.asker(node))
+        except GarbiError as error:
+            self.kernel.note(f"{node.name}: the agent does not begin: {error.detail}")
+            self.on_refusal(node, error)
+            process.kill()
+        self._serve(node, process, agent)
+
+    def _serve(self, node: Node, process: Process, agent: Agent) -> None:
         node.agent = agent
         if not node.cluster_id:
             node.cluster_id, node.token = agent.cluster_id, agent.secret
-            self.worlds.add(node.host, agent.cluster_id)
         app = create_app(agent)
         port = PORT
 
@@ -219,6 +233,7 @@ class Hosts:
         """Cut the power of a host: its agent and its machines end."""
         node.host.cut_power()
         node.agent = None
+        lose_promises(node.host, self.dice)
         self.worlds.power_off(node.host)
 
     def boot_host(self, node: Node) -> None:

@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from tests.simulation import threads
+from tests.simulation import disks, threads
+from tests.simulation.disks import Files
 from tests.simulation.kernel import kernel
 from tests.simulation.serving import unthread_framework
 
 import garbi
 from garbi.base import failpoints
+from garbi.hyper.drivers.fake import obstacles
 from garbi.hyper.host import capacity
 from garbi.storage import database, engine, room
 
@@ -69,8 +71,9 @@ def patch() -> None:
                 setattr(module, name, replacements[id(value)])
     _patch_factories()
     _patch_databases()
-    _patch_locks()
+    _patch_files()
     _patch_pools()
+    _patch_obstacles()
     unthread_framework()
     sys.modules["garbi.base.failpoints"].reach = _reach  # type: ignore[attr-defined]
 
@@ -113,6 +116,7 @@ def _giving_way(real: Callable[..., Any]) -> Callable[..., Any]:
     @contextmanager
     def wrapped(self: Any) -> Iterator[Any]:
         kernel().give_way()
+        disks.linger(kernel().dice)
         with real(self) as given:
             yield given
         kernel().give_way()
@@ -145,24 +149,13 @@ def _watched(made: Any) -> Any:
     def ended(_connection: Any) -> None:
         kernel().transactions -= 1
 
+    event.listen(made, "before_cursor_execute", disks.refuse_statement)
     event.listen(made, "connect", opened)
     event.listen(made, "close", closed)
     event.listen(made, "begin", begun)
     event.listen(made, "commit", ended)
     event.listen(made, "rollback", ended)
     return made
-
-
-class _LockedFiles:
-    """`os`, for modules that lock files: what a killed process had locked is closed as its kernel would."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def close(self, file: int) -> None:
-        if kernel().current is not None:
-            threads.present_process().at_death.pop(("file", file), None)
-        os.close(file)
 
 
 class _Locking:
@@ -177,33 +170,40 @@ class _Locking:
             threads.present_process().at_death["file", file] = lambda: os.close(file)
 
 
-def _patch_locks() -> None:
+def _patch_files() -> None:
+    files = Files()
     for module in [*sys.modules.values()]:
         if module.__name__.startswith("garbi.") and getattr(module, "fcntl", None) is fcntl:
             module.fcntl = _Locking()  # type: ignore[attr-defined]
-            module.os = _LockedFiles()  # type: ignore[attr-defined]
-
-
-class _Figures:
-    """`os`, for modules that ask it how busy the host is."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def getloadavg(self) -> tuple[float, float, float]:
-        return (0.5, 0.5, 0.5)
+        if module.__name__.startswith("garbi.") and getattr(module, "os", None) is os:
+            module.os = files  # type: ignore[attr-defined]
 
 
 def _patch_pools() -> None:
     """Endpoints that name a pool of threads of their own run where their request is served, too."""
     inlined = SimpleNamespace(run_sync=_run_here)
     for module in [*sys.modules.values()]:
-        if module.__name__.startswith("garbi.hyper.rest"):
-            if hasattr(module, "to_thread"):
-                module.to_thread = inlined  # type: ignore[attr-defined]
-            if getattr(module, "os", None) is os:
-                module.os = _Figures()  # type: ignore[attr-defined]
+        if module.__name__.startswith("garbi.hyper.rest") and hasattr(module, "to_thread"):
+            module.to_thread = inlined  # type: ignore[attr-defined]
 
 
 async def _run_here(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
     return work(*args)
+
+
+def _patch_obstacles() -> None:
+    """A step takes as long as its host has it take, and its thread waits for that once, not in glances."""
+
+    def wait(self: Any, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    real = obstacles.Obstacles.pass_by
+
+    def pass_by(self: Any, verb: str, machine_id: str | None = None) -> None:
+        slow = threads.present_process().host.slow.get(verb, 0.0)
+        if slow:
+            self._closed.wait(slow)
+        real(self, verb, machine_id)
+
+    obstacles.Obstacles._wait = wait  # type: ignore[method-assign]
+    obstacles.Obstacles.pass_by = pass_by  # type: ignore[method-assign]

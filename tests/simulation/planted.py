@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tests.simulation.patching import patch
@@ -60,6 +61,17 @@ def hunt(fault: Fault) -> tuple[Outcome | None, int]:
     return None, len(fault.seeds)
 
 
+def find_faults() -> tuple[Fault, ...]:
+    """Every fault there is: those of each module here whose name ends with `faults`, in its constants named so."""
+    found: list[Fault] = []
+    for path in sorted(Path(__file__).parent.glob("*faults.py")):
+        module = importlib.import_module(f"tests.simulation.{path.stem}")
+        for name, value in vars(module).items():
+            if name.endswith("FAULTS"):
+                found += [each for each in value if each not in found]
+    return tuple(found)
+
+
 def _owner(path: str) -> tuple[Any, str]:
     """What has the attribute of that path: a module or a class in one."""
     *parts, name = path.split(".")
@@ -81,15 +93,16 @@ def constant(value: Any) -> Callable[[Any], Any]:
 
 def main() -> int:
     """Hunt for the faults of the given names, or for all."""
-    from tests.simulation.faults import FAULTS
-    from tests.simulation.pair_faults import PAIR_FAULTS
-
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, default=0, help="so many seeds in place of those that are recorded")
+    parser.add_argument("--list", action="store_true", help="their names, and nothing more")
     given = parser.parse_args()
+    if given.list:
+        print(*(fault.name for fault in find_faults()), sep="\n")
+        return 0
     patch()
-    chosen = [fault for fault in (*FAULTS, *PAIR_FAULTS) if not given.names or fault.name in given.names]
+    chosen = [fault for fault in find_faults() if not given.names or fault.name in given.names]
     scripts = {fault.plan.script: fault.plan for fault in chosen if fault.plan.script}
     missed = sum(not harmless(script, plan) for script, plan in scripts.items())
     for fault in chosen:

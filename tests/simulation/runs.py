@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.simulation.chaos import Chaos
-from tests.simulation.checks import SETTLED_S, Checks
+from tests.simulation.checks import Checks, settled_s
 from tests.simulation.cloud import Cloud
 from tests.simulation.databases import prepare
+from tests.simulation.mix import chosen
 from tests.simulation.nodes import PORT
 from tests.simulation.paces import BRISK, Pace, constants
 from tests.simulation.pairs import PAIR_SCRIPTS
 from tests.simulation.patching import patch
-from tests.simulation.scripts import SCRIPTS, Scene
+from tests.simulation.scripts import Scene, find_scripts
 from tests.simulation.user import User
 
 from garbi.iaas.model.node import NodeSpec, NodeState
 
-ALL_SCRIPTS = {**SCRIPTS, **PAIR_SCRIPTS}
+ALL_SCRIPTS = {**find_scripts(), **PAIR_SCRIPTS}
 
 HOUR = 3600.0
 LOOK_S = 30.0
@@ -46,6 +47,9 @@ class Plan:
     preempt: float = 0.05
     ways_in: bool = True
     """Whether there are SSH and a power program; without them only leases prove that a node is dead."""
+
+    mishaps: tuple[str, ...] = ()
+    """Kinds of faults beside the regular ones, by their names in `mishaps`."""
 
     script: str = ""
     """What happens, in place of users and of faults that a seed chooses: a name in `scripts`."""
@@ -87,7 +91,8 @@ def _simulate(seed: int, plan: Plan) -> Outcome:
     began = time.process_time()
     with closing(seed, plan) as cloud:
         kernel = cloud.kernel
-        user, chaos = User(cloud, plan.user_pause_s), Chaos(cloud, plan.chaos_gap_s, plan.kinds)
+        user, chaos = User(cloud, plan.user_pause_s), Chaos(cloud, plan.chaos_gap_s, plan.kinds, plan.mishaps)
+        chaos.on_pauses = user.take_to_pausing
         checks = Checks(cloud, user, chaos, grace_s=20 * plan.pace.unreachable_s)
         with watched(checks):
             begin_cloud(cloud)
@@ -207,18 +212,19 @@ def end_cloud(cloud: Cloud, user: User, chaos: Chaos, checks: Checks) -> None:
     if kernel.violations:
         return
     over: list[str] = []
+    bound_s = settled_s(cloud.pace)
 
     def last() -> None:
         user.leaving = True
         chaos.heal()
-        deadline = kernel.now + SETTLED_S
+        deadline = kernel.now + bound_s
         while kernel.now < deadline:
             kernel.sleep(LOOK_S)
             why = "the user waits" if user.busy else checks.settled()
             if not why:
                 break
         else:
-            kernel.violate(f"I7 not settled {SETTLED_S:.0f} s after all was mended: {why}")
+            kernel.violate(f"I7 not settled {bound_s:.0f} s after all was mended: {why}")
             over.append("late")
             return
         kernel.sleep(2 * LOOK_S)
@@ -226,7 +232,7 @@ def end_cloud(cloud: Cloud, user: User, chaos: Chaos, checks: Checks) -> None:
         over.append("done")
 
     cloud.home.process("last").spawn("last", last)
-    kernel.run(kernel.now + 2 * SETTLED_S, lambda: bool(over or kernel.violations))
+    kernel.run(kernel.now + 2 * bound_s, lambda: bool(over or kernel.violations))
     if not over and not kernel.violations:
         kernel.violate("the last look did not end")
 
@@ -241,6 +247,7 @@ def main() -> int:
     parser.add_argument("--gap", type=float, default=300.0)
     parser.add_argument("--pause", type=float, default=120.0)
     parser.add_argument("--kinds", default="")
+    parser.add_argument("--mishaps", default="")
     parser.add_argument("--script", default="", choices=["", *ALL_SCRIPTS])
     parser.add_argument("--leases-only", action="store_true")
     parser.add_argument("--trace", type=int, default=60)
@@ -249,14 +256,22 @@ def main() -> int:
     failed = 0
     for seed in range(given.seed, given.seed + given.runs):
         kinds = tuple(filter(None, given.kinds.split(",")))
+        mishaps = chosen(given.mishaps)
         plan = Plan(
-            given.hours, given.nodes, given.pause, given.gap, kinds, ways_in=not given.leases_only, script=given.script
+            given.hours,
+            given.nodes,
+            given.pause,
+            given.gap,
+            kinds,
+            ways_in=not given.leases_only,
+            script=given.script,
+            mishaps=mishaps,
         )
         outcome = simulate_apart(seed, plan)
         print(outcome.words(), flush=True)
         if outcome.violations:
             failed += 1
-            print("\n".join(outcome.recent[-given.trace :]))
+            print("\n".join(outcome.recent[-given.trace :] if given.trace else ()))
             print("\n".join(outcome.violations[:10]), flush=True)
     return 1 if failed else 0
 

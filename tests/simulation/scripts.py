@@ -5,9 +5,11 @@ Nothing of it does any harm; where a fault is planted that lets it, it does.
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.simulation.chaos import Chaos
 from tests.simulation.cloud import Cloud
@@ -286,3 +288,14 @@ SCRIPTS: Mapping[str, Callable[[Scene], None]] = {
     )
 }
 """By name."""
+
+
+def find_scripts() -> dict[str, Callable[[Scene], None]]:
+    """Every script: those of each module here whose name ends with `scripts`, in its constants named so."""
+    found: dict[str, Callable[[Scene], None]] = {}
+    for path in sorted(Path(__file__).parent.glob("*scripts.py")):
+        module = importlib.import_module(f"tests.simulation.{path.stem}")
+        for name, value in vars(module).items():
+            if name.endswith("SCRIPTS"):
+                found |= value
+    return found

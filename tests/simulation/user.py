@@ -53,6 +53,8 @@ class User:
     asked: int = 0
     leaving: bool = False
     busy: bool = False
+    pauses: bool = False
+    """Whether machines are to be paused at times."""
 
     def __post_init__(self) -> None:
         self.dice = random.Random(f"user-{self.cloud.seed}")
@@ -60,6 +62,10 @@ class User:
     def start(self) -> Task:
         """Begin to ask for things."""
         return self.cloud.nature.spawn("user", self._live)
+
+    def take_to_pausing(self) -> None:
+        """Ask for machines to be paused, too, from now on."""
+        self.pauses = True
 
     def alive(self) -> list[Owned]:
         """The machines that the user has."""
@@ -81,6 +87,9 @@ class User:
             self._remove(self.dice.choice(mine))
         else:
             machine = self.dice.choice(mine)
+            if self.pauses and machine.wish is Wish.RUNNING and self.dice.random() < 0.4:
+                self._wish(machine, Wish.PAUSED)
+                return
             self._wish(machine, Wish.STOPPED if machine.wish is Wish.RUNNING else Wish.RUNNING)
 
     def _add(self) -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.simulation.history import Blow, History
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel
+from tests.simulation.threads import present_process
 
-from garbi.hyper.drivers.fake.daemon import FakeDaemon, daemon_in_process
-from garbi.hyper.drivers.fake.machine import FakeMachine, key_of
+from garbi.hyper.drivers.fake import driver as fake_driver
+from garbi.hyper.drivers.fake.daemon import FakeDaemon
+from garbi.hyper.drivers.fake.machine import FakeMachine
+from garbi.hyper.drivers.fake.shelf import MemoryShelf
 
 _worlds: list[Worlds] = []
 _change = FakeDaemon.change
 
 
 class Worlds:
-    """The machines of all hosts. Invariant I1 is checked at each change."""
+    """The machines of all hosts: one pretended daemon each, whichever agents use it. Invariant I1 is checked at each change."""
 
     def __init__(self, present: Kernel) -> None:
         self._kernel = present
         self._hosts: dict[str, SimHost] = {}
+        self._daemons: dict[str, FakeDaemon] = {}
+        self._host_of: dict[FakeDaemon, SimHost] = {}
+        self.history = History(present, self._host_of)
         self.starts = 0
         self.ends = 0
         self.drained: dict[str, float] = {}
@@ -29,10 +36,14 @@ class Worlds:
         self._expected: dict[str, float] = {}
         _worlds[:] = [self]
         FakeDaemon.change = _watched  # type: ignore[method-assign]
+        fake_driver.daemon_in_process = lambda _cluster_id: self.daemon(present_process().host)  # type: ignore[attr-defined]
 
-    def add(self, host: SimHost, cluster_id: str) -> None:
-        """A host is known from now on by the cluster id of its agent."""
-        self._hosts[cluster_id] = host
+    def daemon(self, host: SimHost) -> FakeDaemon:
+        """What keeps the machines of a host, whatever its agent takes itself for."""
+        if host.name not in self._daemons:
+            self._hosts[host.name], made = host, FakeDaemon(MemoryShelf())
+            self._daemons[host.name], self._host_of[made] = made, host
+        return self._daemons[host.name]
 
     def running(self, host: SimHost) -> list[FakeMachine]:
         """What runs on a host; nothing does on one that is off."""
@@ -41,23 +52,22 @@ class Worlds:
     def of(self, host: SimHost) -> list[FakeMachine]:
         """Every machine that a host has, as it is now."""
         now = host.clock.monotonic()
-        return [each.at(now) for each in self._daemon(host).machines()]
+        return [each.at(now) for each in self.daemon(host).machines()]
 
     def find(self, host: SimHost, machine_id: str) -> FakeMachine | None:
         """The machine of that id on a host, as it is now."""
-        cluster_id = self._cluster(host)
-        found = self._daemon(host).machine(key_of(cluster_id, machine_id))
-        return found.at(host.clock.monotonic()) if found is not None else None
+        found = [each for each in self.of(host) if each.id == machine_id]
+        return next((each for each in found if each.powered), found[0] if found else None)
 
     def power_off(self, host: SimHost) -> None:
         """The host lost its power, and its machines with it."""
         for machine in self.running_records(host):
-            self._daemon(host).change(machine.key, lambda found: found and found.ended())
+            self.history.note(machine.id, host.name, Blow.LOST_POWER)
+            self.daemon(host).change(machine.key, lambda found: found and found.ended())
 
     def running_records(self, host: SimHost) -> Iterator[FakeMachine]:
         """What ran on a host when it last had power."""
-        if any(each is host for each in self._hosts.values()):
-            yield from [each for each in self._daemon(host).machines() if each.powered]
+        yield from [each for each in self.daemon(host).machines() if each.powered]
 
     def places_of(self, machine_id: str) -> list[SimHost]:
         """The hosts on which a machine runs, whatever anybody believes."""
@@ -71,7 +81,13 @@ class Worlds:
 
     def check_alone(self, machine_id: str) -> None:
         """I1: it runs on one host at most. What stands still, or has just woken and not looked yet, does nothing."""
-        places = [host for host in self.places_of(machine_id) if not host.frozen and not host.waking]
+        places = [
+            host
+            for host in self._hosts.values()
+            if host.on and not host.frozen and not host.waking
+            for each in self.running(host)
+            if each.id == machine_id
+        ]
         if len(places) > 1:
             self._kernel.violate(f"I1 machine {machine_id} runs on {' and '.join(host.name for host in places)}")
 
@@ -90,29 +106,23 @@ class Worlds:
         """Machines of that host are about to be moved and stopped by order."""
         self.drained[host.name] = self._kernel.now
 
-    def changed(self, before: FakeMachine | None, after: FakeMachine | None) -> None:
+    def changed(self, daemon: FakeDaemon, before: FakeMachine | None, after: FakeMachine | None) -> None:
         """A record of some host has changed."""
         was, is_now = before is not None and before.powered, after is not None and after.powered
         machine = after or before
         if was == is_now or machine is None:
             return
-        host = self._hosts.get(machine.cluster_id)
-        self._kernel.note(f"{machine.id[:8]} {'on' if is_now else 'off'} at {host.name if host else '?'}")
+        host = self._host_of[daemon]
+        self._kernel.note(f"{machine.id[:8]} {'on' if is_now else 'off'} at {host.name}")
         if is_now:
             self.starts += 1
             self.check_alone(machine.id)
-            if host is not None and self.on_start is not None:
+            if self.on_start is not None:
                 self.on_start(host, machine)
         else:
             self.ends += 1
-            if host is not None and self.on_end is not None and self._expected.pop(machine.id, None) is None:
+            if self.on_end is not None and self._expected.pop(machine.id, None) is None:
                 self.on_end(host, machine)
-
-    def _cluster(self, host: SimHost) -> str:
-        return next(cluster_id for cluster_id, each in self._hosts.items() if each is host)
-
-    def _daemon(self, host: SimHost) -> FakeDaemon:
-        return daemon_in_process(self._cluster(host))
 
 
 def _watched(self: FakeDaemon, key: str, change: Callable[[Any], Any]) -> Any:
@@ -125,5 +135,5 @@ def _watched(self: FakeDaemon, key: str, change: Callable[[Any], Any]) -> Any:
 
     result = _change(self, key, recorded)
     for before, after in seen:
-        _worlds[-1].changed(before, after)
+        _worlds[-1].changed(self, before, after)
     return result

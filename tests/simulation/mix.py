@@ -1,0 +1,34 @@
+"""The mix of faults: those that the product is to bear now, and all that there are (`--mishaps all`)."""
+
+from __future__ import annotations
+
+ALL = (
+    "step-fails-once",
+    "step-fails-for-a-while",
+    "step-fails-for-good",
+    "slow-steps",
+    "drain-and-undrain",
+    "cut-between-nodes",
+    "agent-away",
+    "database-lost",
+    "database-emptied",
+    "database-older",
+    "data-dir-cloned",
+    "disk-slow",
+    "disk-full",
+    "disk-read-only",
+    "disk-failing",
+    "starved",
+    "clock-rate",
+    "pause-wished",
+    "node-removed",
+)
+"""Every kind in `mishaps`."""
+
+BORNE = ("slow-steps", "cut-between-nodes", "agent-away")
+"""Those for which nothing is known that would have to be mended: the regular runs have these."""
+
+
+def chosen(words: str) -> tuple[str, ...]:
+    """Kinds by their names, with commas between them; `all`, or `borne`."""
+    return {"all": ALL, "borne": BORNE}.get(words, tuple(filter(None, words.split(","))))
