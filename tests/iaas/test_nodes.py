@@ -226,6 +226,21 @@ def test_a_node_that_was_said_to_be_dead_may_come_back(cloud: Cloud, fake_nodes:
     cloud.sound()
 
 
+def test_a_node_that_was_dead_once_can_be_removed_and_added_again(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    host, _ = fake_nodes(2)
+    host.stop()
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
+    cloud.controller.nodes.confirm_dead("n1")
+    host.start()
+    node_is(cloud, "n1", NodeState.READY)
+    assert cloud.controller.nodes.get("n1").lease > 1
+    cloud.finished(cloud.controller.nodes.remove("n1"))
+    cloud.join(host)
+    cloud.add(id="web", node="n1")
+    machine_is(cloud, "web", State.RUNNING)
+    cloud.sound()
+
+
 def test_drain_moves_what_it_can_and_stops_the_rest(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     old, new = fake_nodes(2)
     for number in range(3):

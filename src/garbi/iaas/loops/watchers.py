@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 from garbi.base.clock import Clock
+from garbi.hyper_api.client import HyperClient
 from garbi.iaas.loops.silence import Silences
 from garbi.iaas.loops.watching import CHECK_S, NodeWatch, Report, Watching
 from garbi.iaas.model.node import Node
@@ -13,6 +15,7 @@ from garbi.iaas.monitor.verdict import WATCHED, is_watched
 from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import nodes
 from garbi.iaas.store.database import Database
+from garbi.iaas.store.restoring import raise_lease
 
 RENEWALS = 2
 """The second one has seen the first: from then on a lease counts from a moment of the host's own clock."""
@@ -67,6 +70,7 @@ class Watchers:
         parts.book.forget(node.name)
         with speaking_to(node.name):
             client = parts.clients.prober_of(node, CHECK_S)
+            node = self._caught_up(node, client)
             for _ in range(RENEWALS):
                 parts.book.check(node, client, (*parts.roster(), node.address))
 
@@ -97,6 +101,18 @@ class Watchers:
         deadline = self._parts.clock.monotonic() + patience_s
         for watch in list(self._watches.values()):
             watch.join(max(deadline - self._parts.clock.monotonic(), 0))
+
+    def _caught_up(self, node: Node, client: HyperClient) -> Node:
+        """The node with a lease no earlier than its agent has heard of: it may have been a node of this cloud before."""
+        heard = [
+            int(each["number"]) for each in client.leases.list() if each["controller"] == self._parts.controller_id
+        ]
+        number = max(heard, default=0)
+        if number <= node.lease:
+            return node
+        with self._parts.database.write() as transaction:
+            raise_lease(transaction, node.name, number)
+        return replace(node, lease=number)
 
 
 class Roster:
