@@ -28,6 +28,9 @@ ALL = (
 BORNE = ("slow-steps", "cut-between-nodes", "agent-away")
 """Those for which nothing is known that would have to be mended: the regular runs have these."""
 
+MENDED: tuple[str, ...] = ()
+"""Scripts of `mishap_scripts` that do no harm any more."""
+
 
 def chosen(words: str) -> tuple[str, ...]:
     """Kinds by their names, with commas between them; `all`, or `borne`."""

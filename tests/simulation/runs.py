@@ -11,14 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from tests.simulation.chaos import Chaos
 from tests.simulation.checks import Checks, settled_s
 from tests.simulation.cloud import Cloud
 from tests.simulation.databases import prepare
-from tests.simulation.mix import chosen
+from tests.simulation.mix import MENDED, chosen
 from tests.simulation.nodes import PORT
 from tests.simulation.paces import BRISK, Pace, constants
 from tests.simulation.pairs import PAIR_SCRIPTS
@@ -248,31 +249,30 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=120.0)
     parser.add_argument("--kinds", default="")
     parser.add_argument("--mishaps", default="")
-    parser.add_argument("--script", default="", choices=["", *ALL_SCRIPTS])
+    parser.add_argument("--script", default="", help="names of scripts, or `mended`: those that did harm once")
     parser.add_argument("--leases-only", action="store_true")
     parser.add_argument("--trace", type=int, default=60)
     given = parser.parse_args()
     patch()
     failed = 0
-    for seed in range(given.seed, given.seed + given.runs):
-        kinds = tuple(filter(None, given.kinds.split(",")))
-        mishaps = chosen(given.mishaps)
-        plan = Plan(
-            given.hours,
-            given.nodes,
-            given.pause,
-            given.gap,
-            kinds,
-            ways_in=not given.leases_only,
-            script=given.script,
-            mishaps=mishaps,
-        )
-        outcome = simulate_apart(seed, plan)
-        print(outcome.words(), flush=True)
+    scripts = MENDED if given.script == "mended" else tuple(given.script.split(","))
+    plan = Plan(
+        given.hours,
+        given.nodes,
+        given.pause,
+        given.gap,
+        tuple(filter(None, given.kinds.split(","))),
+        ways_in=not given.leases_only,
+        mishaps=chosen(given.mishaps),
+    )
+    for seed, script in product(range(given.seed, given.seed + given.runs), scripts):
+        outcome = simulate_apart(seed, replace(plan, script=script))
+        print(*filter(None, (script, outcome.words())), sep=": ", flush=True)
         if outcome.violations:
             failed += 1
-            print("\n".join(outcome.recent[-given.trace :] if given.trace else ()))
-            print("\n".join(outcome.violations[:10]), flush=True)
+            print(
+                *(outcome.recent[-given.trace :] if given.trace else ()), *outcome.violations[:10], sep="\n", flush=True
+            )
     return 1 if failed else 0
 
 

@@ -67,6 +67,11 @@ def test_a_controller_that_is_away_for_a_day_stops_and_moves_nothing() -> None:
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
 
 
+def test_what_did_harm_once_does_none() -> None:
+    done = run("runs", "--script", "mended")
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
+
+
 @pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0])
 def test_planted_faults_are_found(names: tuple[str, ...]) -> None:
     done = run("planted", *names)
