@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tests.simulation import serving
 from tests.simulation.databases import put_databases
 from tests.simulation.disks import lose_promises
-from tests.simulation.fencing import answer_of, wait_for
+from tests.simulation.fencing import OPERATOR_S, SOON_S, answer_of, wait_for
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel, Process, begin
 from tests.simulation.network import Network, Service, SimTransport
@@ -67,6 +67,10 @@ class Node:
 
     cluster_id: str = ""
     token: str = ""
+    spoiled: bool = False
+    """Whether its agent's database was lost, emptied or put back, and nobody has seen to it yet."""
+    adopting: bool = False
+    """Whether the agent is told to take up what it finds when it begins next."""
     lent: bool = False
     """Whether the host has a copy of another's data directory in place of its own."""
 
@@ -86,8 +90,6 @@ class Hosts:
         self.kernel = Kernel(self.seed, self.preempt)
         begin(self.kernel)
         self.dice = random.Random(f"cloud-{self.seed}")
-        self.on_refusal: Callable[[Node, GarbiError], None] = lambda node, _error: self.agent_ended(node)
-        """What follows where an agent does not begin to work."""
         self.mended = False
         """Whether nothing breaks any more, and people are there who put everything in order."""
         self.network = Network(self.kernel, random.Random(f"network-{self.seed}"))
@@ -145,12 +147,26 @@ class Hosts:
         process = node.process
         assert process is not None
         try:
-            agent = open_agent(node.settings, clock=node.host.clock, simulated=True, ask=self.asker(node))
+            agent = open_agent(
+                node.settings, clock=node.host.clock, simulated=True, ask=self.asker(node), adopt=node.adopting
+            )
         except GarbiError as error:
             self.kernel.note(f"{node.name}: the agent does not begin: {error.detail}")
-            self.on_refusal(node, error)
+            self._refused(node)
             process.kill()
+        node.spoiled = node.adopting = False
         self._serve(node, process, agent)
+
+    def _refused(self, node: Node) -> None:
+        """It is tried again soon, as systemd does; an operator reads why it was refused after a while, and says `--adopt`."""
+        self.agent_ended(node)
+        if node.spoiled and not node.adopting:
+            delay_s = self.dice.expovariate(1 / (SOON_S if self.mended else OPERATOR_S / 3))
+
+            def adopt() -> None:
+                node.adopting = node.spoiled
+
+            self.kernel.after(delay_s, adopt)
 
     def _serve(self, node: Node, process: Process, agent: Agent) -> None:
         node.agent = agent

@@ -35,6 +35,7 @@ class Recovery:
         self._cloud.kernel.note(f"the database of {node.name} is {how}")
         if how == "older" and not backup.exists():
             return
+        node.spoiled = True
         _forget(path)
         if how == "emptied":
             path.write_bytes(fresh_agent())
