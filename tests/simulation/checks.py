@@ -173,7 +173,7 @@ class Checks(logging.Handler):
             late = [each.id for each in agent.machines.list() if not each.settled]
             if late:
                 return f"machines {', '.join(late)} are on their way on {agent.settings.node_name}"
-        return ""
+        return "; ".join(self._unmet(controller))
 
     def final(self) -> None:
         """Check everything that is to hold when nothing is on its way. In a task."""
@@ -184,10 +184,15 @@ class Checks(logging.Handler):
         for agent in self._agents():
             for found in agent.audit():
                 self._violate(f"audit of {agent.settings.node_name}: {found}")
+        for words in self._unmet(controller):
+            self._violate(words)
+
+    def _unmet(self, controller: Controller) -> Iterator[str]:
+        """What is not as it must be in the end."""
         rows = {each.id: each for each in controller.machines.list()}
         expected = Expectations(self.cloud, controller)
-        for words in (*self._compare(rows, expected), *expected.sums()):
-            self._violate(words)
+        yield from self._compare(rows, expected)
+        yield from expected.sums()
 
     def _compare(self, rows: dict[str, Machine], expected: Expectations) -> Iterator[str]:
         for owned in self.user.machines.values():

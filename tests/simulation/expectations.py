@@ -82,13 +82,18 @@ class Expectations:
         touches = self.cloud.worlds.history.of(owned.id, owned.asked_at - NEAR_S)
         if any(each.for_good and each.host == row.node for each in touches):
             return True
+        ended = any(each.blow in (Blow.KILLED, Blow.ENDED) for each in touches)
         if row.state is State.STOPPED:
             return row.restart is not RestartPolicy.ALWAYS and any(each.blow is Blow.ENDED for each in touches)
+        if row.state is State.RUNNING:  # and was to be paused
+            return any(each.blow is Blow.LOST_POWER for each in touches) or _refused(touches, "pause") > BUDGET
         if row.state is not State.FAILED:
             return False
-        if row.restart is RestartPolicy.NO and any(each.blow in (Blow.KILLED, Blow.ENDED) for each in touches):
+        if ended and (row.restart is RestartPolicy.NO or owned.wish is Wish.PAUSED):
             return True
-        return _spent(touches) > BUDGET or self._fits_nowhere(row)
+        # A start that is owed to one that is always to run is never given up.
+        spent = _spent(touches) > BUDGET and (ended or row.restart is not RestartPolicy.ALWAYS)
+        return spent or self._fits_nowhere(row)
 
     def _fits_nowhere(self, row: Machine) -> bool:
         """Whether no node has room for a machine that lost its own."""
@@ -112,4 +117,9 @@ class Expectations:
 
 def _spent(touches: list[Touch]) -> int:
     """How often a machine ended or could not be started, each of which takes one of its restarts."""
-    return sum(each.blow in (Blow.KILLED, Blow.ENDED) or each.verb in ("prepare", "add", "start") for each in touches)
+    ends = sum(each.blow in (Blow.KILLED, Blow.ENDED) for each in touches)
+    return ends + _refused(touches, "prepare", "add", "start")
+
+
+def _refused(touches: list[Touch], *verbs: str) -> int:
+    return sum(each.blow is Blow.REFUSED and each.verb in verbs for each in touches)

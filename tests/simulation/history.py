@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel
@@ -69,8 +68,3 @@ class History:
         """What happened to a machine since then."""
         there = [*self.touches.get(machine_id, ()), *self.touches.get("", ())]
         return [each for each in there if each.at >= since]
-
-
-def verbs(touches: list[Touch]) -> set[Any]:
-    """The steps that were refused."""
-    return {each.verb for each in touches if each.blow is Blow.REFUSED}

@@ -28,7 +28,12 @@ ALL = (
 BORNE = ("slow-steps", "cut-between-nodes", "agent-away")
 """Those for which nothing is known that would have to be mended: the regular runs have these."""
 
-MENDED: tuple[str, ...] = ()
+MENDED = (
+    "start-that-is-refused-once",
+    "creation-that-is-refused-once",
+    "stop-that-is-refused-once",
+    "host-whose-database-was-lost",
+)
 """Scripts of `mishap_scripts` that do no harm any more."""
 
 

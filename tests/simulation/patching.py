@@ -23,6 +23,7 @@ from tests.simulation.serving import unthread_framework
 
 import garbi
 from garbi.base import failpoints
+from garbi.hyper import main
 from garbi.hyper.drivers.fake import obstacles
 from garbi.hyper.host import capacity
 from garbi.storage import database, engine, room
@@ -74,6 +75,7 @@ def patch() -> None:
     _patch_files()
     _patch_pools()
     _patch_obstacles()
+    _patch_records()
     unthread_framework()
     sys.modules["garbi.base.failpoints"].reach = _reach  # type: ignore[attr-defined]
 
@@ -207,3 +209,9 @@ def _patch_obstacles() -> None:
 
     obstacles.Obstacles._wait = wait  # type: ignore[method-assign]
     obstacles.Obstacles.pass_by = pass_by  # type: ignore[method-assign]
+
+
+def _patch_records() -> None:
+    """Files of machines are to outlive a power cut, as on a real host; where machines are fake they need not."""
+    real = main.MachineFiles
+    main.MachineFiles = lambda data_dir, cluster_id, durable: real(data_dir, cluster_id, durable=True)  # type: ignore[assignment,misc]
