@@ -25,7 +25,15 @@ ALL = (
 )
 """Every kind in `mishaps`."""
 
-BORNE = ("slow-steps", "cut-between-nodes", "agent-away")
+BORNE = (
+    "step-fails-once",
+    "step-fails-for-a-while",
+    "step-fails-for-good",
+    "slow-steps",
+    "cut-between-nodes",
+    "agent-away",
+    "database-lost",
+)
 """Those for which nothing is known that would have to be mended: the regular runs have these."""
 
 MENDED = (
@@ -33,6 +41,8 @@ MENDED = (
     "creation-that-is-refused-once",
     "stop-that-is-refused-once",
     "host-whose-database-was-lost",
+    "host-whose-database-was-emptied",
+    "host-with-a-copy-of-another",
 )
 """Scripts of `mishap_scripts` that do no harm any more."""
 
