@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.crash.marks import places_under
-from tests.iaas import stages, test_crash_pairs, test_failover_crashes
+from tests.iaas import stages, test_crash_pairs, test_failover_crashes, test_tombstones
 from tests.iaas_images import test_image_store
 from tests.iaas_store import test_crashes as test_store_crashes
 from tests.leadership import test_gaining
@@ -24,6 +24,7 @@ KILLED = frozenset(
         *test_failover_crashes.UNPROVEN,
         *test_failover_crashes.RECORDS,
         test_failover_crashes.RENEWED,
+        *test_tombstones.TOLD,
         *(place for _, places in test_store_crashes.DEEDS.values() for place in places),
         *(place.partition("@")[0] for _, place in test_image_store.STEPS),
     }

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.iaas.clouds import Cloud, FakeHost, eventually, node_is
+from tests.iaas.clouds import LIMIT_S, Cloud, FakeHost, eventually, node_is
+from tests.iaas.watches import Watch, process
 
 from garbi.base.errors import Conflict
+from garbi.base.failpoints import EXIT_CODE
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
 from garbi.iaas.loops import tombstones
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationState
 
 MakeNodes = Callable[..., list[FakeHost]]
+TOLD = ("tombstone.told", "tombstone.forgotten")
+"""Where a controller is killed while a host that is back is told what to remove."""
+
 THEIRS = {"image": "any", "type": "fake", "id": "theirs", "mem": 16}
 
 
@@ -112,4 +117,18 @@ def test_a_host_whose_death_was_proven_is_asked_too_and_makes_no_noise(cloud: Cl
     silent.start()
     is_over(cloud, silent)
     assert cloud.settled("web").state is State.RUNNING
+    cloud.sound()
+
+
+def test_a_controller_that_dies_while_it_tells_a_host_is_followed_by_one_that_does(
+    cloud: Cloud, silent: FakeHost
+) -> None:
+    remove(cloud)
+    cloud.close_controller()
+    silent.start()
+    for place in TOLD:
+        with process(Watch(cloud.settings, (), place)) as child:
+            child.join(LIMIT_S)
+            assert child.exitcode == EXIT_CODE, place
+    is_over(cloud, silent)
     cloud.sound()

@@ -21,6 +21,7 @@ CHOICES = {
 }
 FLAGS = (
     "-q", "--quiet", "--no-wait", "--no-start", "--full-copy", "--explain", "--force", "--no-provision", "--allow-remote",
+    "--no-fence-agent",
 )  # fmt: skip
 FILTERS = {
     "node ls": (("name=", "address=", "state=", "reason=", "architecture="), NODE_STATES),
@@ -30,8 +31,8 @@ FILTERS = {
         MACHINE_STATES,
     ),
 }
-TAKES_NODES = ("node rm", "node drain", "node undrain", "node confirm-dead")
-TAKES_ONE_NODE = ("node show", "node add")
+TAKES_NODES = ("node rm", "node drain", "node undrain", "node confirm-dead", "node test-fence")
+TAKES_ONE_NODE = ("node show", "node add", "node set")
 TAKES_IDS = ("vm start", "vm stop", "vm pause", "vm resume", "vm rm", "vm stats")
 TAKES_ONE_ID = ("vm show", "vm log")
 

@@ -103,7 +103,6 @@ class Nodes:
                     transaction, Subject.NODE, name, kind, now, state=node.state, actor=events.USER, reason=words
                 )
             node = _find(transaction.connection, name)
-        reach("node.change.recorded")
         self._work.look_soon(name)
         return self._fresh(node)
 
