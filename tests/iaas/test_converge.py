@@ -27,6 +27,7 @@ from garbi.iaas.converge import (
     nothing_sent,
 )
 from garbi.iaas.model.machine import Machine
+from garbi.iaas.monitor.failover import reason_of_loss
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = "9b2c1f0e6d3a4b5c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
@@ -253,3 +254,28 @@ def test_a_wish_is_fulfilled_in_a_few_steps(machine: Machine, sight: Sight) -> N
             case Step.REMOVE:
                 machine, seen = replace(machine, told_generation=machine.generation), Absent()
     raise AssertionError(f"it never comes to rest: {machine}")
+
+
+def test_what_is_not_as_wished_for_good_says_why_also_where_its_node_does_not() -> None:
+    machine = replace(NEW, wish=Wish.STOPPED, state=State.RUNNING, told_generation=1, settled_generation=1)
+    found = Sight(State.RUNNING, settled=True, epoch=machine.epoch)
+    rest = next_step(machine, found, image_there=True)
+    assert rest == Mirror(State.RUNNING, "it is running on node n1, which does not say why")
+    known = replace(machine, reason="only a running machine can be paused")
+    assert next_step(known, found, image_there=True) == Mirror(State.RUNNING, known.reason)
+    passing = next_step(machine, replace(found, settled=False), image_there=True)
+    assert passing == Mirror(State.RUNNING, settled=False)
+
+
+@pytest.mark.parametrize(
+    ("reason", "coming"),
+    [
+        ("no; attempt 2 of 6 to start it was refused, again in 10 s", True),
+        ("no; attempt 9 to make it was refused, again in 120 s", True),
+        ("exited with code 3; restart 1 of 5 now", True),
+        ("no; gave up after 6 attempts to start it", False),
+    ],
+)
+def test_what_its_dead_node_would_have_started_again_is_lost_with_it(reason: str, coming: bool) -> None:
+    machine = replace(NEW, state=State.FAILED, reason=reason)
+    assert (reason_of_loss(machine, "lost with node n1: it is dead") != reason) is coming

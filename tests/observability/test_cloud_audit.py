@@ -88,6 +88,13 @@ def test_i4_a_failure_without_a_cause(cloud: DevCloud) -> None:
     assert named(cloud.controller.audit(), "I4").keys() == {"machine web"}
 
 
+def test_i4_a_machine_that_is_not_as_wished_and_does_not_say_why(cloud: DevCloud) -> None:
+    still(cloud)
+    tamper(database_of(cloud), "UPDATE machines SET wish = 'stopped'")
+    detail = "it is running and to be stopped, and says nothing of why"
+    assert named(cloud.controller.audit(), "I4") == {"machine web": detail}
+
+
 def test_i5_a_settled_machine_that_is_nowhere(cloud: DevCloud) -> None:
     still(cloud)
     host_of(cloud, "node-1").machines.remove("web", wait_s=60)

@@ -90,6 +90,12 @@ def test_i4_a_failure_without_a_cause(agent: Agent) -> None:
     assert named(agent.audit(), "I4") == {"web": "it is failed, and says nothing of why"}
 
 
+def test_i4_a_machine_that_is_not_as_wished_and_does_not_say_why(agent: Agent) -> None:
+    agent.converger.stop()  # so that nobody says why
+    tamper(database_of(agent), "UPDATE machines SET wish = 'stopped'")
+    assert named(agent.audit(), "I4") == {"web": "it is running and to be stopped, and says nothing of why"}
+
+
 def test_i5_and_i10_contents_that_nobody_needs_and_images_without_content(agent: Agent) -> None:
     image = agent.images.add("disk", ImageType.RAW, [b"\0" * 1024])
     assert agent.audit() == []

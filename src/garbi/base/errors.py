@@ -17,6 +17,7 @@ GarbiError
 │   ├── Conflict             409    the request and the present state exclude each other
 │   │   ├── AlreadyExists    409    ... the id or name is taken
 │   │   ├── AlreadyInState   409    ... a start of what runs, a stop of what is stopped
+│   │   ├── NotAsWished      409    ... the wish is taken, but the machine did not become so; `state` is what it is
 │   │   ├── PortTaken        409    ... the port belongs to somebody, who is named
 │   │   ├── CapacityExceeded 409    ... the host does not have that much left
 │   │   ├── NothingFits      409    ... no node can take the machine; `verdicts` says of each node why
@@ -137,6 +138,12 @@ class AlreadyExists(Conflict):
 
 class AlreadyInState(Conflict):
     code, title = "already-in-state", "Already in that state"
+
+
+class NotAsWished(Conflict):
+    """`state` is what the machine is. The reason says whether the agent tries again by itself."""
+
+    code, title = "not-as-wished", "Not as wished"
 
 
 class PortTaken(Conflict):

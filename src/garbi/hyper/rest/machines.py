@@ -19,6 +19,7 @@ from garbi.base.errors import (
     InvalidField,
     MalformedRequest,
     NoSpace,
+    NotAsWished,
     NotFound,
     PortTaken,
     StaleOrder,
@@ -29,6 +30,7 @@ from garbi.base.errors import (
 )
 from garbi.hyper.model.kept import LONGEST_KEEP_S
 from garbi.hyper.model.machine import (
+    REACHED,
     Machine,
     MachineSpec,
     NodeFailurePolicy,
@@ -104,17 +106,30 @@ def show_machine(id: str, response: Response, server: Server, patience: Looking)
 @router.put(
     "/hyper/machines/{id}",
     dependencies=no_query,
-    responses=documented(
-        MalformedRequest, UnknownFilter, NotFound, AlreadyInState, AbilityMissing, Conflict, StaleOrder, UnsupportedMedia,
-        InvalidField, DriverUnavailable,
-    ),
+    responses={
+        202: {"description": "The wish is taken, and being fulfilled", "model": schemas.Machine},
+        **documented(
+            MalformedRequest, UnknownFilter, NotFound, AlreadyInState, NotAsWished, AbilityMissing, Conflict, StaleOrder,
+            UnsupportedMedia, InvalidField, DriverUnavailable,
+        ),
+    },
 )  # fmt: skip
 def wish_machine(
     id: str, body: schemas.WishRequest, response: Response, server: Server, patience: Waiting, ordered: Ordered
 ) -> schemas.Machine:
-    """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends."""
-    machine = server.settled(server.agent.machines.wish(id, Wish(body.state), ordered), patience, response)
-    return describe(_present(machine, id))
+    """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends.
+
+    200: it is so. 202: it is on its way. 409 `not-as-wished`: it did not become so; the detail says why, and whether it is
+    tried again.
+    """
+    wish = Wish(body.state)
+    machine = _present(server.settled(server.agent.machines.wish(id, wish, ordered), patience, response), id)
+    if not machine.settled:
+        response.status_code = 202
+    elif machine.state is not REACHED[wish]:
+        why = machine.reason or f"it is to be {machine.wish} by now"
+        raise NotAsWished(f"{id} is {machine.state}: {why}", state=machine.state.value)
+    return describe(machine)
 
 
 @router.delete(

@@ -244,8 +244,7 @@ def _is_still(machine: Machine, asked: Machine) -> bool:
 def _check_wish(machine: Machine, wish: Wish, node: Node | None) -> None:
     if machine.wish is Wish.REMOVED:
         raise Conflict(f"machine {machine.id} is being removed")
-    reached = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}[wish]
-    if machine.settled and machine.state is reached:
+    if machine.settled and machine.wish is wish and machine.as_wished:
         raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
     if wish is Wish.PAUSED:
         driver = next((each for each in node.drivers if each.name == machine.type), None) if node is not None else None

@@ -19,6 +19,7 @@ from garbi.base.errors import (
     AlreadyInState,
     Conflict,
     GarbiError,
+    NotAsWished,
     NotFound,
     ServerUnreachable,
     StaleOrder,
@@ -281,7 +282,7 @@ class Converger:
         try:
             document = client.machines.wish(machine.id, machine.wish.value, self._spare_s(node), assignment)
             seen: Seen = read(document, self._controller_id)
-        except (AlreadyInState, NotFound):
+        except (AlreadyInState, NotAsWished, NotFound):
             seen = look_at(machine.id, client, self._controller_id)
         return _Tell(seen, machine.generation)
 

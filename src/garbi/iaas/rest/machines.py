@@ -21,6 +21,7 @@ from garbi.base.errors import (
     MalformedRequest,
     NodeUnreachable,
     NoSpace,
+    NotAsWished,
     NotFound,
     NothingFits,
     PortTaken,
@@ -31,7 +32,7 @@ from garbi.base.errors import (
 )
 from garbi.hyper_api.schemas import Figures
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, Protocol, PublishedPort, RestartPolicy, Wish
-from garbi.iaas.model.machine import Machine, MachineSpec, Strategy
+from garbi.iaas.model.machine import REACHED, Machine, MachineSpec, Strategy
 from garbi.iaas.model.query import MACHINE_FILTERS
 from garbi.iaas.rest.state import ControllerOf, Server, ServerState
 from garbi.iaas.scheduler import Explanation
@@ -123,16 +124,24 @@ def show_machine(id: str, server: Server, patience: Looking) -> Response:
     responses={
         202: {"description": "The wish is taken, and being fulfilled", "model": schemas.Machine},
         **documented(
-            MalformedRequest, UnknownFilter, NotFound, AlreadyInState, AbilityMissing, Conflict, UnsupportedMedia,
-            InvalidField, DriverUnavailable,
+            MalformedRequest, UnknownFilter, NotFound, AlreadyInState, NotAsWished, AbilityMissing, Conflict,
+            UnsupportedMedia, InvalidField, DriverUnavailable,
         ),
     },
 )  # fmt: skip
 def wish_machine(id: str, body: requests.MachineWishRequest, server: Server, patience: Waiting) -> Response:
-    """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends."""
+    """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends.
+
+    200: it is so. 202: it is on its way. 409 `not-as-wished`: it did not become so; the detail says why, and whether its node
+    tries again.
+    """
     headers = Response()
-    machine = server.settled(server.controller.machines.wish(id, Wish(body.state)), patience, headers)
+    wish = Wish(body.state)
+    machine = server.settled(server.controller.machines.wish(id, wish), patience, headers)
     present = _present(machine, id, server)
+    if present.settled and present.state is not REACHED[wish]:
+        why = present.reason or f"it is to be {present.wish} by now"
+        raise NotAsWished(f"{id} is {present.state}: {why}", state=present.state.value)
     return _answer(present, headers, 200 if present.settled else 202)
 
 
