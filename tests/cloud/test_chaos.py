@@ -100,11 +100,6 @@ class Scene:
 
     def _all_run(self, prefix: str) -> bool:
         lasting = {name: machine for name, machine in self.machines().items() if name.startswith(prefix)}
-        for name, machine in lasting.items():
-            # What an engine that is just being started could not start is failed until somebody acts.
-            if machine["settled"] and machine["state"] == "failed" and machine["reason"].startswith("Docker Engine: "):
-                print(f"{name} is started anew: {machine['reason']}", flush=True)
-                self.client().machines.wish(name, "running")
         return all(machine["settled"] and machine["state"] == "running" for machine in lasting.values())
 
     def told(self) -> str:
