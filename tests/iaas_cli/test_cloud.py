@@ -84,6 +84,21 @@ def test_a_machine_lives_from_add_to_rm(iaas: Run) -> None:
     assert "web" in refused(iaas("vm", "rm", "web"))
 
 
+def test_a_step_that_is_refused_ends_with_the_reason_or_with_what_was_wished(cloud: Cloud, iaas: Run) -> None:
+    done(iaas("vm", "add", "any", "-t", "fake", "--id", "refused", "-n", "n1", "--no-start"))
+    world = cloud.hosts["n1"].world
+    world.fail_next("start", "driver-failed", machine_id="refused", times=None)
+    words = refused(iaas("vm", "start", "refused"))
+    assert words.startswith("iaas: refused is failed: start fails as ordered")
+    assert "attempt 2 of 6 to start it was refused, again in 10 s" in words
+    world.fail_next("start", "driver-failed", machine_id="refused", times=0)
+    assert done(iaas("vm", "start", "refused")) == ["refused"]
+    world.fail_next("stop", "driver-failed", machine_id="refused")
+    assert done(iaas("vm", "stop", "refused")) == ["refused"]
+    assert cloud.client.machines.get("refused")["state"] == "stopped"
+    done(iaas("vm", "rm", "refused"))
+
+
 def test_a_taken_port_is_refused_with_its_holder_by_name_and_node(iaas: Run) -> None:
     port = free_port()
     words = ("vm", "add", "any", "-t", "fake", "-n", "n1", "-p", f"{port}:80")
