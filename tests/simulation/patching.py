@@ -62,6 +62,7 @@ def patch() -> None:
         id(capacity.memory_total_mib): lambda: MEMORY_MIB,
         id(capacity.memory_available_mib): lambda: MEMORY_MIB // 2,
         id(capacity.load_average): lambda: 0.5,
+        id(capacity.run_delay_s): lambda: 0.0,
         id(capacity.hostname): lambda: threads.present_process().host.name,
         id(capacity.cpus): lambda: 4,
         id(room.disk_bytes): lambda _path: (1 << 40, 1 << 39),

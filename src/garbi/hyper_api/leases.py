@@ -65,6 +65,7 @@ class LeaseAnswer(BaseModel):
     armed: bool = Field(description="it ends by itself unless it is renewed")
     guarded: bool = Field(description="a watchdog works beside the agent")
     peers_heard: int = Field(description="other nodes that answered when they were last asked")
+    delay_s: float = Field(0.0, description="how late agent or watchdog got a processor, at worst in the last minute")
     last_event: int = Field(description="the number of the newest event of the host")
     load1: float
     mem_used: int = Field(description="MiB")

@@ -36,6 +36,14 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
+def run_delay_s() -> float:
+    """For how many seconds the main thread of this process has waited for a processor, since it began."""
+    try:
+        return int((_PROC / "self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):  # a kernel without these figures
+        return 0.0
+
+
 def hostname() -> str:
     return socket.gethostname()
 

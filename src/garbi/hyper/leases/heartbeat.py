@@ -68,6 +68,15 @@ def beats(data_dir: Path, boot_id: str, now: float) -> bool:
         os.close(file)
 
 
+def beat_age_s(data_dir: Path, boot_id: str, now: float) -> float | None:
+    """How many seconds ago the watchdog of a data directory last said that it works; None where it has not in this boot."""
+    try:
+        _, boot, moment = (data_dir / FILE).read_text(errors="replace").split()
+        return now - float(moment) if boot == boot_id else None
+    except (OSError, ValueError):
+        return None
+
+
 def _is_locked(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from garbi.hyper.leases.record import Lease
-from garbi.hyper.leases.verdict import NOTHING_SAID, PAIR, Evidence, heard
+from garbi.hyper.leases.verdict import NOTHING_SAID, PAIR, VALID_S, Evidence, heard
 
 PACE_S = 2.0
 """Pause between two rounds of questions, once a lease is half over."""
@@ -15,6 +15,9 @@ CALM_PACE_S = 30.0
 
 PAIR_PACE_S = 3.0
 """The same where there is one other node alone: once it cannot be reached, this lease must not end by itself any more."""
+
+ROUNDS, STALE_S = 3, VALID_S - 1.0
+"""A round that took so long is repeated at once, so often in all: what others said is old by then."""
 
 Ask = Callable[[str, str, Sequence[str]], Mapping[str, float]]
 """Asks, with the id of a controller and the witness key of its lease, those peers how many seconds ago each was renewed.
@@ -43,7 +46,11 @@ class Inquiry:
         at = self._clock()
         if not self._due(lease, at, calm):
             return
-        said = self._ask(lease.controller, lease.witness_key, lease.peers) if lease.peers else {}
+        for _ in range(ROUNDS):
+            at = self._clock()
+            said = self._ask(lease.controller, lease.witness_key, lease.peers) if lease.peers else {}
+            if self._clock() - at < STALE_S:
+                break  # else it was kept from the processor: what was said so long ago counts no more
         self._asked_at, self._asked_peers = at, lease.peers
         self._answered = frozenset(said)
         self.evidence = heard(lease, self._clock(), self.evidence, said, at)

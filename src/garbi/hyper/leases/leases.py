@@ -21,6 +21,7 @@ from garbi.base.failpoints import reach
 from garbi.hyper.leases.files import LeaseFiles, Sign
 from garbi.hyper.leases.heartbeat import beats
 from garbi.hyper.leases.inquiry import Ask, Inquiry
+from garbi.hyper.leases.lateness import Lateness
 from garbi.hyper.leases.record import Lease, Renewal, check, check_peers, refuse_stale, renew
 from garbi.hyper.leases.verdict import ACTIVE, NOTHING_SAID, WORDS, Verdict, judge
 from garbi.hyper.model.machine import Machine, NodeFailurePolicy
@@ -36,7 +37,8 @@ PACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """A lease, and what follows from it now. `moment` is now, in boot `boot_id`; `age_s` the time since a renewal."""
+    """A lease, and what follows from it now. `moment` is now, in boot `boot_id`; `age_s` the time since a renewal.
+    `delay_s` is how late this host was lately by itself."""
 
     lease: Lease
     boot_id: str
@@ -46,6 +48,7 @@ class LeaseStatus:
     expires_in_s: float | None
     age_s: float | None
     peers_heard: int
+    delay_s: float = 0.0
 
 
 class Leases:
@@ -60,6 +63,7 @@ class Leases:
         self._boot_id = boot_id
         self._ask = ask
         self._began = clock.since_boot()
+        self._lateness = Lateness(data_dir, boot_id, clock.since_boot)
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._looking = threading.Lock()
@@ -247,6 +251,7 @@ class Leases:
             expires_in_s=lease.expiry - now if known_here and lease.expiry is not None else None,
             age_s=now - lease.renewed if known_here and lease.renewed is not None else None,
             peers_heard=0 if inquiry is None else inquiry.peers_heard(lease),
+            delay_s=self._lateness.worst_s,
         )
 
     def _tell_changes(self) -> None:
@@ -266,7 +271,9 @@ class Leases:
 
     def _run(self) -> None:
         while not self._closing:
-            self._wake.wait(PACE_S if self._known() else None)
+            pace_s, began = PACE_S if self._known() else None, self._clock.since_boot()
+            if not self._wake.wait(pace_s) and pace_s is not None:
+                self._lateness.note(self._clock.since_boot() - began - pace_s)
             self._wake.clear()
             try:
                 self.look()

@@ -130,6 +130,7 @@ def _answer(agent: Agent, status: LeaseStatus) -> schemas.LeaseAnswer:
         armed=lease.armed,
         guarded=status.guarded,
         peers_heard=status.peers_heard,
+        delay_s=round(status.delay_s, 3),
         last_event=agent.last_event,
         load1=round(os.getloadavg()[0], 2),
         mem_used=memory_total_mib() - memory_available_mib(),

@@ -6,7 +6,6 @@ controller that takes over knows of a silent node what the one before it knew.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -18,9 +17,11 @@ from garbi.base.clock import Clock
 from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable, StaleOrder
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
+from garbi.iaas.fences.agreements import agreement_of, lengths_of, recall
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Node
+from garbi.iaas.monitor.lateness import LONGEST_DELAY_S, PROMPT_S, Slack, delay_of, lengthened, strained
 from garbi.iaas.monitor.lease import (
     PAIR,
     Fellow,
@@ -33,7 +34,6 @@ from garbi.iaas.monitor.lease import (
     least_margin,
     may_arm,
     quorum,
-    recalled,
     renewed,
 )
 from garbi.iaas.monitor.rivals import RIVAL, rival_reason
@@ -73,7 +73,7 @@ class Answer:
     """What a node said to a check.
 
     `refused` tells that its lease has ended and that renewing it does not help: it takes a new number. `last_event` is the number
-    of its newest event. `load1` and `mem_used` (MiB) are what is in use of the host.
+    of its newest event. `load1` and `mem_used` (MiB) are what is in use of the host. `delay_s` is how late it is by itself.
     """
 
     cluster_id: str
@@ -83,6 +83,7 @@ class Answer:
     refused: bool
     load1: float
     mem_used: int
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class _Account:
     guarded: bool = False
     peers_heard: int = 0
     boot_id: str = ""
+    slack: Slack = Slack()
 
 
 class LeaseBook:
@@ -125,6 +127,7 @@ class LeaseBook:
         self._rivals: dict[str, str] = {}
         self._least_s = lessor.ttl_s
         """The shortest lease that any node may have: as long as half of it, a peer may go without a renewal."""
+        self._slack = Slack()
 
     def check(self, node: Node, client: HyperClient, addresses: Collection[str]) -> Answer:
         """Ask a node how it is, and renew its lease; `addresses` are those of all nodes that are watched, this one included.
@@ -144,6 +147,11 @@ class LeaseBook:
         account.silent = False
         self._forget_rival(node)
         return answer
+
+    def be_late(self, late_s: float) -> None:
+        """Take note that this controller itself is late: its nodes must not end for that."""
+        with self._lock:
+            self._slack = strained(self._slack, self._clock.since_boot(), late_s)
 
     def forget(self, name: str) -> None:
         """Know nothing more of a node."""
@@ -224,7 +232,7 @@ class LeaseBook:
             with _own(), self._database.read() as connection:
                 record = meta.get(connection, _key(node.name))
             now = self._clock.since_boot()  # nothing is known of what was said before
-            ledger = _recall(record, node, now)
+            ledger = recall(record, node, now)
             with self._lock:
                 account = _Account(node.address, ledger or begun(now, False, frozenset(), 0.0), ledger is not None)
                 account = self._accounts.setdefault(node.name, account)
@@ -233,10 +241,10 @@ class LeaseBook:
         return account
 
     def _renew(self, node: Node, account: _Account, client: HyperClient, peers: frozenset[str]) -> Answer:
-        arm = self._may_arm(account, peers)
+        arm, ttl_s = self._may_arm(account, peers), self._length(account)
         if account.silent and account.number:
-            arm, peers = account.ledger.arm, account.ledger.peers
-        ledger = asked(account.ledger, arm, peers, self._lessor.ttl_s)
+            arm, peers, ttl_s = account.ledger.arm, account.ledger.peers, account.ledger.ttl_s
+        ledger = asked(account.ledger, arm, peers, ttl_s)
         if account.recorded and (account.number != node.lease or not ledger.armed):
             client.health()  # what it agreed to stands until it is there to agree anew: it may have just died
         self._ask(node, account, ledger)
@@ -247,6 +255,12 @@ class LeaseBook:
             return self._take(node, account, document, seen, sent)
         except (KeyError, TypeError, ValueError) as error:
             raise ServerUnreachable(f"what answers there is not a hyper of this version: {error!r}") from error
+
+    def _length(self, account: _Account) -> float:
+        """How long the next lease of a node is: longer where the host, or this controller, is late by itself."""
+        now = self._clock.since_boot()
+        late_s = max(delay_of(account.slack, now), delay_of(self._slack, now))
+        return lengthened(self._lessor.ttl_s, late_s)
 
     def _may_arm(self, account: _Account, peers: frozenset[str]) -> bool:
         fellow = self._fellow(account, *peers) if len(peers) + 1 == PAIR else None
@@ -297,7 +311,7 @@ class LeaseBook:
         self, node: Node, account: _Account, document: Mapping[str, Any], seen: _Seen | None, sent: float
     ) -> Answer:
         boot_id, moment, armed = str(document["boot_id"]), float(document["moment"]), document["armed"] is True
-        active = document["active"] is True
+        active, now = document["active"] is True, self._clock.since_boot()
         answer = Answer(
             cluster_id=str(document["cluster_id"]),
             boot_id=boot_id,
@@ -306,32 +320,31 @@ class LeaseBook:
             refused=not active and seen is not None and seen.boot_id == boot_id,
             load1=float(document["load1"]),
             mem_used=int(document["mem_used"]),
+            delay_s=min(max(float(document.get("delay_s") or 0.0), now - sent - PROMPT_S), LONGEST_DELAY_S),
         )
         if node.cluster_id and answer.cluster_id != node.cluster_id:
             # A stranger's word about its lease is worth nothing; but what it was told is where the watchdog of the host reads.
             with self._lock:
-                account.ledger = replace(account.ledger, heard_at=self._clock.since_boot(), confirmed=0, told=0)
+                account.ledger = replace(account.ledger, heard_at=now, confirmed=0, told=0)
             return answer
+        account.slack = strained(account.slack, now, answer.delay_s)
         account.seen, account.boot_id = _Seen(boot_id, moment, node.lease), boot_id
         account.guarded, account.peers_heard = document["guarded"] is True, int(document["peers_heard"])
-        now = self._clock.since_boot()
         with self._lock:
             account.ledger = answered(account.ledger, now, armed)
             fresh = Fresh(now, sent, boot_id, moment)
             self._fresh[node.address] = renewed(self._fresh.get(node.address), now, fresh, self._least_s / 2)
-        if account.ledger.armed and account.written != _lengths(account.ledger):
+        if account.ledger.armed and account.written != lengths_of(account.ledger):
             self._record(node, account, account.ledger)
         return answer
 
     def _record(self, node: Node, account: _Account, ledger: Ledger) -> None:
         """Write down what a node agreed to, for who leads after this controller."""
-        shortest_s, longest_s = _lengths(ledger)
-        lengths = {"shortest_s": shortest_s, "longest_s": longest_s}
-        record = json.dumps({"cluster_id": node.cluster_id, "peers": sorted(ledger.peers), **lengths})
+        record = agreement_of(node, ledger)
         account.recorded = True
         with _own(), self._database.write() as transaction:
             meta.put(transaction, _key(node.name), record)
-        account.written = shortest_s, longest_s
+        account.written = lengths_of(ledger)
         reach("lease.record.written")
 
 
@@ -375,17 +388,3 @@ def _own() -> Iterator[None]:
 
 def _key(name: str) -> str:
     return f"lease:{name}"
-
-
-def _lengths(ledger: Ledger) -> tuple[float, float]:
-    return ledger.shortest_s, ledger.longest_s
-
-
-def _recall(record: str | None, node: Node, now: float) -> Ledger | None:
-    """What a node agreed to with an earlier controller; None when it did not, or was another's, or how long is not written."""
-    if not record:
-        return None
-    values = json.loads(record)
-    if values["cluster_id"] != node.cluster_id or "longest_s" not in values:
-        return None
-    return recalled(now, frozenset(values["peers"]), float(values["shortest_s"]), float(values["longest_s"]))

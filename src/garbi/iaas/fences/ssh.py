@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from garbi.iaas.provisioning.sandbox import confined
 from garbi.iaas.provisioning.target import Target, check
 from garbi.iaas.provisioning.words import clean
 
-LIMIT_S = 30.0
-IMPATIENT = ssh.Patience(connect_s=2, alive_interval_s=2, alive_times=3)
+LIMIT_S = 40.0
+KNOCK_S = 2.0
 """Who waits for a proof has a cloud to repair: a host that is down is given up soon."""
+
+IMPATIENT = ssh.Patience(connect_s=10, alive_interval_s=2, alive_times=3)
+"""But one whose kernel lets us in, and whose sshd is short of processors, has longer to say who it is."""
 
 TIMED_OUT = "124"
 """The status of `timeout` when it ended a program."""
@@ -75,6 +79,7 @@ class SshFence:
             known_hosts = HostKeys(self._data_dir).recall(target)
             with playbook.run_directory(self._data_dir, target, known_hosts) as directory:
                 playbook.write(directory / ssh.SCRIPT, self._script(node))
+                _knock(target)
                 command = confined(ssh.command(target, AS_ROOT, IMPATIENT), directory, ssh.keys_of_user(target))
                 with (directory / ssh.SCRIPT).open("rb") as script:
                     said = run(command, self._limit_s, cancelled, script.fileno(), max_bytes=MAX_ANSWER_BYTES)
@@ -93,6 +98,15 @@ class SshFence:
             "number": node.lease,
             "data": node_files.data_dir(node.port),
         }
+
+
+def _knock(target: Target) -> None:
+    """Raise FenceFailed unless something takes connections where SSH should answer."""
+    try:
+        socket.create_connection((target.host, target.ssh.port), timeout=KNOCK_S).close()
+    except OSError as error:
+        why = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise FenceFailed(f"no answer on port {target.ssh.port} of {target.host}: {why}") from error
 
 
 def read_proof(said: Ended, node: Node) -> Proof:

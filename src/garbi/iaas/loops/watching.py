@@ -32,6 +32,7 @@ from garbi.iaas.loops.returning import Returning
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Load, Node, NodeState
 from garbi.iaas.monitor.facts import Facts, read_facts
+from garbi.iaas.monitor.lateness import answer_limit_s, patience_s
 from garbi.iaas.monitor.verdict import RETURNING, TRUSTED, WATCHED, Reach, is_watched, judge, state_after
 from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.store import events, nodes
@@ -48,6 +49,12 @@ LOOK_EVERY_S = 30.0
 
 CHECK_S, SHORTEST_CHECK_S = 3.0, 1.0
 """How long an answer to a check may take; the last one before a node is unreachable may be shorter."""
+
+FADING = 0.9
+"""How much of its delay a node is still granted with the next answer that comes sooner."""
+
+LATE_S = 1.0
+"""Who gets the processor so much later than it wanted is short of it."""
 
 MOMENT_S = 0.05
 """So much later than its time of grace ends, it is over for certain."""
@@ -100,6 +107,7 @@ class NodeWatch:
         self._parts = parts
         self._began = self._checked_at = parts.clock.monotonic()
         self._written_at = float("-inf")
+        self._missed, self._late_s = 0, 0.0
         self._told: tuple[str, int] | None = None
         self._noticed: tuple[str, int] | None = None
         self._obeys = False
@@ -159,7 +167,16 @@ class NodeWatch:
                 if not self._stopped.is_set():
                     log.exception("check of node failed", extra={"node": self.name})
             left = began + self._parts.check_period_s - self._parts.clock.monotonic()
-            self._due.wait(max(min(left, self._grace_left() - SHORTEST_CHECK_S), SHORTEST_PAUSE_S))
+            self._rest(max(min(left, self._grace_left() - SHORTEST_CHECK_S), SHORTEST_PAUSE_S))
+
+    def _rest(self, pause_s: float) -> None:
+        """Wait until the next check is due. Who gets the processor late has not asked meanwhile: that is nobody's silence."""
+        began = self._parts.clock.monotonic()
+        self._due.wait(pause_s)
+        late_s = self._parts.clock.monotonic() - began - pause_s
+        if late_s > LATE_S:
+            self._began = max(self._began, self._last() + late_s)
+            self._parts.book.be_late(late_s)
 
     def _be_fair(self, now: float) -> None:
         """A node that nobody asked, because this controller was frozen or its database away, has not been silent."""
@@ -172,8 +189,16 @@ class NodeWatch:
 
     def _grace_left(self) -> float:
         """Seconds until a node that goes on saying nothing is unreachable; no end of them when it is already."""
-        left = self._last() + self._parts.unreachable_after_s - self._parts.clock.monotonic()
+        left = self._last() + self._silence_s() - self._parts.clock.monotonic()
         return left + MOMENT_S if left > 0 else math.inf
+
+    def _silence_s(self) -> float:
+        """After how many seconds without an answer it is unreachable."""
+        return patience_s(self._parts.unreachable_after_s, self._late_s)
+
+    def _limit_s(self) -> float:
+        """How long the next answer may take."""
+        return min(answer_limit_s(CHECK_S, self._missed, self._late_s), max(self._grace_left(), SHORTEST_CHECK_S))
 
     def _check(self, node: Node) -> None:
         parts = self._parts
@@ -184,7 +209,7 @@ class NodeWatch:
             with speaking_to(self.name):
                 if node.state is NodeState.FAILED:
                     node = self._words.meet(node, parts.clients.prober_of(node, PROBE_S))
-                client = parts.clients.prober_of(node, min(CHECK_S, max(self._grace_left(), SHORTEST_CHECK_S)))
+                client = parts.clients.prober_of(node, self._limit_s())
                 answer = parts.book.check(node, client, addresses)
         except Stranger as stranger:
             self._estrange(node, str(stranger))
@@ -201,6 +226,7 @@ class NodeWatch:
             return
         now, moment = self._parts.clock.now(), self._parts.clock.monotonic()
         self.answered_at = moment
+        self._missed, self._late_s = 0, max(answer.delay_s, self._late_s * FADING)
         self.report.seen_at = now
         self._obeys = answer.active
         if answer.refused:
@@ -241,7 +267,8 @@ class NodeWatch:
     def _miss(self, node: Node, error: GarbiError) -> None:
         if isinstance(error, Unauthenticated):
             self._parts.clients.forget(self.name)  # the next check shows what it was given meanwhile
-        reach_now = judge(self._last(), self._parts.clock.monotonic(), self._parts.unreachable_after_s)
+        self._missed += 1
+        reach_now = judge(self._last(), self._parts.clock.monotonic(), self._silence_s())
         if reach_now is not Reach.UNREACHABLE or self._stopped.is_set():
             return  # it may answer yet; and one that was silent before stays so until it does
         if self._words.tell_of_silence(node, error, self.report.seen_at or node.seen_at):
@@ -268,9 +295,7 @@ class NodeWatch:
     def _is_there(self) -> bool:
         """Whether it has answered since it was watched, and not been silent for too long since."""
         now = self._parts.clock.monotonic()
-        return self.answered_at is not None and judge(self.answered_at, now, self._parts.unreachable_after_s) is (
-            Reach.REACHABLE
-        )
+        return self.answered_at is not None and judge(self.answered_at, now, self._silence_s()) is (Reach.REACHABLE)
 
     def _look(self, node: Node) -> None:
         told = self._told
