@@ -97,7 +97,8 @@ class Checks(logging.Handler):
         now = self.cloud.kernel.now
         if event.state == NodeState.UNAVAILABLE and event.actor.startswith("fence:"):
             dead = [name for name in self.silent if name != event.id and self._seems_dead(name, now)]
-            if len(dead) + 1 >= 2 and (3 * (len(dead) + 1) >= len(self.cloud.nodes) or len(dead) + 1 >= 3):
+            count = len(dead) + (not self._fell_long_ago(event.id, now))
+            if dead and count >= 2 and (3 * count >= len(self.cloud.nodes) or count >= 3):
                 self.cloud.kernel.violate(f"node {event.id} was fenced while {', '.join(dead)} seem dead, too")
         if event.state in (NodeState.UNREACHABLE, NodeState.UNAVAILABLE):
             self.silent[event.id] = NodeState(event.state), now
@@ -115,6 +116,12 @@ class Checks(logging.Handler):
             return now - since < RECENTLY_S - SURE_S
         others = [self.quiet[each] for each, (kind, _) in self.silent.items() if each != name and kind is state]
         return any(abs(each - self.quiet[name]) < RECENTLY_S - SURE_S for each in others)
+
+    def _fell_long_ago(self, name: str, now: float) -> bool:
+        """Whether a node fell silent long ago, and none of those that are silent now at about the same time."""
+        quiet, long_s = self.quiet.get(name, now), RECENTLY_S - SURE_S
+        others = [each for each in self.silent if each != name]
+        return now - quiet >= long_s and all(abs(self.quiet[each] - quiet) >= long_s for each in others)
 
     def _check_move(self, machine_id: str, node: Node) -> None:
         """Nothing is moved that may still run: a proof that proves too little is none."""
