@@ -94,6 +94,7 @@ class Cloud(Hosts):
     def controller_settings(self) -> ControllerSettings:
         """How the controller of this run is set."""
         return ControllerSettings(
+            copy_period_s=0,
             data_dir=self.root / "controller",
             check_period_s=self.pace.check_s,
             unreachable_after_s=self.pace.unreachable_s,

@@ -51,8 +51,10 @@ from garbi.hyper.store.images import ImageTable
 from garbi.hyper.store.machine_files import MachineFiles, read_records
 from garbi.hyper.store.migrate import migrate
 from garbi.hyper.store.traces import DATABASE as DATABASE
-from garbi.hyper.store.traces import Loss, LossKind, find_loss, keep_identity, set_aside
+from garbi.hyper.store.traces import Loss, LossKind, find_loss, set_aside
 from garbi.storage.ballast import Ballast
+from garbi.storage.copies import Copies, Copying, CopyRules, copy_sqlite
+from garbi.storage.identity import keep_identity
 from garbi.storage.lock import DataDirLock
 from garbi.storage.soundness import damage
 
@@ -121,13 +123,16 @@ class _Kept:
     database: Database
     table: ImageTable
     drivers: DriverRegistry
+    copies: Copies
 
 
 def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     """Open the database, or make it anew, and bring the files beside it in line with it."""
     data_dir, clock, simulated = settings.data_dir, around.clock, around.simulated
     loss = _look_for_loss(data_dir, around.adopt)
-    database = _open_database(data_dir / DATABASE)
+    copies = _copies(settings, around)
+    migrate(data_dir / DATABASE, copies.make_before)
+    database = Database(data_dir / DATABASE)
     reach("agent.open.migrated")
     named = loss.cluster_id if loss is not None else None
     cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, named or secrets.token_hex(16))
@@ -144,7 +149,7 @@ def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     files.repair(database, read_records(data_dir)[0])
     table = ImageTable(database, image_files)
     table.repair_files()
-    return _Kept(cluster_id, database, table, drivers)
+    return _Kept(cluster_id, database, table, drivers, copies)
 
 
 def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Parts:
@@ -186,6 +191,7 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
         ),
         kept=KeptDisks(database, keeping),
         keeping=keeping,
+        copying=Copying(kept.copies),
         leases=leases,
         audit=audit,
         auditing=regular(audit.run, database, clock, settings.audit_period_s),
@@ -214,9 +220,17 @@ def _look_for_loss(data_dir: Path, adopt: bool) -> Loss | None:
     return loss
 
 
-def _open_database(path: Path) -> Database:
-    migrate(path)
-    return Database(path)
+def _copies(settings: Settings, around: _Surroundings) -> Copies:
+    """The copies of the database; a simulated agent makes none by itself."""
+    path = settings.data_dir / DATABASE
+    rules = CopyRules(0 if around.simulated else settings.copy_period_s, settings.copies_daily, settings.copies_weekly)
+
+    def size() -> int:
+        return path.stat().st_size if path.exists() else 0
+
+    return Copies(
+        settings.data_dir, "hyper", ".db", size, lambda target: copy_sqlite(path, target), around.clock, rules
+    )
 
 
 def _open_library(settings: Settings, table: ImageTable, clock: Clock) -> ImageLibrary:

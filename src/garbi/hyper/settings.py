@@ -34,6 +34,11 @@ class Settings:
     stop_deadline_s: float = setting(20.0, "seconds a machine has to end after being asked, before it is powered off")
     resync_period_s: float = setting(30.0, "seconds between two full comparisons with what the drivers see")
     audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
+    copy_period_s: float = setting(
+        86400.0, "seconds between two copies of the database, in the folder copies of data_dir; 0: none by itself"
+    )
+    copies_daily: int = setting(7, "of how many days one copy each is kept")
+    copies_weekly: int = setting(4, "of how many weeks one copy each is kept")
     restart_pauses_s: tuple[float, ...] = setting(
         RESTART_PAUSES_S,
         "seconds before each restart of a machine that failed, and each repetition of a refused step; then it is given up",

@@ -20,6 +20,7 @@ from garbi.base.token import Secret, keep_secret, open_secret
 from garbi.content.uploads import ContentLimits
 from garbi.iaas.controller import Controller
 from garbi.iaas.controller.audit import Audit
+from garbi.iaas.controller.backups import Backups
 from garbi.iaas.controller.controller import Parts
 from garbi.iaas.controller.images import Images
 from garbi.iaas.controller.machines import Machines
@@ -55,7 +56,7 @@ from garbi.iaas.settings import Settings
 from garbi.iaas.store import events, meta, secrets, tombstones
 from garbi.iaas.store.database import Database
 from garbi.iaas.store.images import ImageTable
-from garbi.iaas.store.migrate import migrate
+from garbi.iaas.store.migrate import WAY_ON, migrate
 from garbi.iaas.workflows.add_node import AddNode
 from garbi.iaas.workflows.drain import Drain
 from garbi.iaas.workflows.feed import EventFeed, open_feed
@@ -63,7 +64,9 @@ from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.remove_node import RemoveNode
 from garbi.iaas.workflows.steps import Workflow
 from garbi.storage.ballast import Ballast
+from garbi.storage.copies import Copying
 from garbi.storage.engine import LEADERS, is_sqlite, path_of
+from garbi.storage.identity import keep_identity, read_identity
 from garbi.storage.lock import LOCK_FILE, FileLock
 from garbi.storage.notices import Notices
 from garbi.storage.session_lock import SessionLock
@@ -135,12 +138,16 @@ def _make_data_dir(path: Path) -> None:
 def _build(settings: Settings, around: Surroundings, locks: ExitStack) -> Parts:
     with locks:  # given back when anything fails
         clock = around.clock
-        migrate(settings.database_url)
+        backups = Backups(settings, clock)
+        _refuse_lost_database(settings)
+        migrate(settings.database_url, backups.copies.make_before)
         database = Database(settings.database_url, settings.data_dir)
         locks.callback(database.close)
         reach("controller.open.migrated")
         cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, random.token_hex(16))
         secret = _open_secret(settings, database)
+        if is_sqlite(settings.database_url):
+            keep_identity(settings.data_dir, cluster_id)
         reach("controller.open.named")
         feed = open_feed(database)
         clients = _clients(settings, around, database)
@@ -170,8 +177,24 @@ def _build(settings: Settings, around: Surroundings, locks: ExitStack) -> Parts:
             operations=Operations(database, feed, clock),
             audit=audit,
             auditing=auditing,
+            backups=backups,
+            copying=Copying(backups.copies),
             tally=tally,
             locks=locks.pop_all(),
+        )
+
+
+def _refuse_lost_database(settings: Settings) -> None:
+    """A controller that began anew would know nothing of its nodes; raises FinalError when its file is gone, or empty."""
+    known = read_identity(settings.data_dir)
+    if known is None or not is_sqlite(settings.database_url):
+        return
+    path = path_of(settings.database_url)
+    lost = "missing" if not path.exists() else "empty" if path.stat().st_size == 0 else None
+    if lost is not None:
+        raise FinalError(
+            f"the database {path} of cloud {known[:8]} is {lost}, nothing was changed: {WAY_ON}; who wants a new cloud "
+            "gives it an empty directory"
         )
 
 

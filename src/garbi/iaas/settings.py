@@ -79,6 +79,11 @@ class Settings:
         "", "directory of the images, one for all controllers of a database; empty: images in data_dir"
     )
     audit_period_s: float = setting(300.0, "seconds between two audits of the invariants; 0: only when asked")
+    copy_period_s: float = setting(
+        86400.0, "seconds between two copies of the database, in the folder copies of data_dir; 0: none by itself"
+    )
+    copies_daily: int = setting(7, "of how many days one copy each is kept")
+    copies_weekly: int = setting(4, "of how many weeks one copy each is kept")
     power_command: str = setting(
         "", "absolute path of the program that switches hosts off, run as PROGRAM off|status NODE HOST; empty: none"
     )

@@ -49,6 +49,10 @@ class IaasClient:
         """The invariants that do not hold now."""
         return self._calls.documents("/iaas/audit", {}, None)
 
+    def back_up(self) -> Document:
+        """Make a backup of the controller on its own disk, and say where; raises NoSpace."""
+        return self._calls.document("POST", "/iaas/backup")
+
     def health(self) -> Document:
         """Whether the controller works; raises ServerUnreachable when nothing answers."""
         return self._calls.document("GET", "/iaas/health")

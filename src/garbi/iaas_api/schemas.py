@@ -337,6 +337,26 @@ class Event(BaseModel):
     reason: str
 
 
+class Backup(BaseModel):
+    """A backup on the disk of the controller: where, how large, when, and what to do with it."""
+
+    model_config = examples(
+        {
+            "path": "/var/lib/garbi/iaas/copies/iaas-20260301T020000Z.tar",
+            "size": 1310720,
+            "made_at": "2026-03-01T02:00:00.000Z",
+            "database": True,
+            "advice": "unpack it into an empty directory, and start once with `iaas serve --data-dir DIRECTORY --after-restore`",
+        }
+    )
+
+    path: str = Field(description="on the host of the controller")
+    size: int = Field(description="in bytes")
+    made_at: str
+    database: bool = Field(description="false: it has the keys only, for the database is on a server")
+    advice: str = Field(description="how it is restored")
+
+
 class Health(host.Health):
     """Whether the controller does its work, and whether it is the one of several that leads."""
 

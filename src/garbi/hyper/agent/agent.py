@@ -23,6 +23,7 @@ from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.settings import Settings
 from garbi.hyper.store.database import Database
+from garbi.storage.copies import Copying
 from garbi.storage.engine import path_of
 from garbi.storage.lock import DataDirLock
 
@@ -55,6 +56,7 @@ class Parts:
     machines: Machines
     kept: KeptDisks
     keeping: Keeping
+    copying: Copying
     leases: Leases
     audit: Audit
     auditing: Auditing
@@ -87,6 +89,7 @@ class Agent:
         parts.leases.start()
         parts.converger.start()
         parts.keeping.start()
+        parts.copying.start()
         parts.auditing.start()
 
     def list_drivers(self) -> list[DriverStatus]:
@@ -139,10 +142,12 @@ class Agent:
             self._parts.leases.stop()
             self._parts.auditing.stop()
             self._parts.keeping.stop()
+            self._parts.copying.stop()
             self._parts.converger.stop()
             self.drivers.close()
             self._parts.converger.join(PATIENCE_S)
             self._parts.keeping.join(PATIENCE_S)
+            self._parts.copying.join(PATIENCE_S)
             self._parts.auditing.join(PATIENCE_S)
             self._parts.publisher.close()
             self._parts.database.close()

@@ -16,12 +16,9 @@ from pathlib import Path
 from garbi.hyper.store.machine_files import DIRECTORY, MachineRecord, newest_seq, read_records
 from garbi.storage.conversion import is_damage
 from garbi.storage.engine import BUSY_TIMEOUT_S
-from garbi.storage.whole_files import replace_file
+from garbi.storage.identity import IDENTITY, read_identity
 
 DATABASE = "hyper.db"
-IDENTITY = "cluster-id"
-"""The file beside the database that has the cluster id of the agent, so that it is known without it."""
-
 JOURNALS = ("", "-wal", "-shm")
 LEASES, DRIVERS = "leases", "drivers"
 
@@ -104,19 +101,6 @@ def find_loss(data_dir: Path, *, unreadable: bool = False) -> Loss | None:
     if named is None and known is not None:
         named = known.cluster_id
     return Loss(kind, path, traces, tuple(records), tuple(broken), named, newest)
-
-
-def read_identity(data_dir: Path) -> str | None:
-    """The cluster id in the file beside the database."""
-    with suppress(OSError):
-        return (data_dir / IDENTITY).read_text().strip() or None
-    return None
-
-
-def keep_identity(data_dir: Path, cluster_id: str) -> None:
-    """Write the cluster id into the file beside the database, once; raises NoSpace or FinalError."""
-    if read_identity(data_dir) != cluster_id:
-        replace_file(data_dir / IDENTITY, f"{cluster_id}\n".encode())
 
 
 def set_aside(path: Path, word: str) -> Path | None:

@@ -20,7 +20,8 @@ from garbi.hyper.model.query import MachineQuery
 from garbi.hyper.store import machine_files, machines, meta
 from garbi.hyper.store.database import Database
 from garbi.hyper.store.machine_files import MachineRecord
-from garbi.hyper.store.traces import DATABASE, read_identity
+from garbi.hyper.store.traces import DATABASE
+from garbi.storage.identity import read_identity
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Commands about the whole: audit, doctor, events."""
+"""Commands about the whole: audit, backup, doctor, events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from garbi.base.errors import FinalError
 from garbi.iaas.cli.server import connect
 from garbi.terminal.arguments import filters_argument, read_filters
 from garbi.terminal.events import show_events, stream_options
 from garbi.terminal.findings import show_checks, show_violations
-from garbi.terminal.output import Document, Format, output_option, quiet_option
+from garbi.terminal.output import Document, Format, output_option, quiet_option, show_one
 
 EVENT_FIELDS = ("seq", "at", "subject", "id", "kind", "state", "actor", "reason")
 
@@ -61,4 +62,44 @@ def events(
     show_events(found, EVENT_FIELDS, output)
 
 
-COMMANDS = (audit, doctor, events)
+@click.group()
+def backup() -> None:
+    """Backups of what the cloud knows."""
+
+
+@backup.command("controller")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@output_option
+@click.pass_context
+def back_up(context: click.Context, file: Path | None, output: Format) -> None:
+    """Make a backup of the controller, database and keys, on its host; FILE, on that host too, gets a copy of it."""
+    made = connect(context).back_up()
+    if file is not None:
+        made = {**made, "path": str(_copied(Path(str(made["path"])), file))}
+    show_one(made, output)
+
+
+def _copied(made: Path, file: Path) -> Path:
+    """The file of that name with the backup in it, for its owner's eyes only."""
+    import os
+    import shutil
+
+    try:
+        with (
+            made.open("rb") as source,
+            os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target,
+        ):
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+    except FileExistsError:
+        raise FinalError(
+            f"the backup is {made} on the host of the controller; {file} is there already, and stays"
+        ) from None
+    except OSError as error:
+        words = f"the backup is {made} on the host of the controller, and cannot be copied to {file} from here"
+        raise FinalError(f"{words}: {error.strerror}") from error
+    return file.absolute()
+
+
+COMMANDS = (audit, backup, doctor, events)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
 from garbi.base.tally import Tally
 from garbi.iaas.controller.audit import Audit
+from garbi.iaas.controller.backups import Backups
 from garbi.iaas.controller.images import Images
 from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
@@ -20,6 +21,7 @@ from garbi.iaas.nodes import NodeClients
 from garbi.iaas.settings import Settings
 from garbi.iaas.store.database import Database
 from garbi.iaas.workflows.feed import EventFeed
+from garbi.storage.copies import Copying
 from garbi.storage.notices import Notices
 
 PATIENCE_S = 10.0
@@ -45,6 +47,8 @@ class Parts:
     operations: Operations
     audit: Audit
     auditing: Auditing
+    backups: Backups
+    copying: Copying
     tally: Tally
     locks: ExitStack
 
@@ -58,6 +62,7 @@ class Controller:
         self.cluster_id = parts.cluster_id
         self.secret = parts.secret
         self.events = parts.events
+        self.backups = parts.backups
         self.nodes = parts.nodes
         self.images = parts.images
         self.machines = parts.machines
@@ -92,11 +97,13 @@ class Controller:
         self._closed.set()
         parts = self._parts
         with parts.locks:  # given back, and the database closed, however the rest goes
+            parts.copying.stop()
             parts.work.close()
             if parts.notices is not None:
                 parts.notices.stop()
             parts.clients.close()
             parts.events.let_go()
             parts.leadership.stop(PATIENCE_S)
+            parts.copying.join(PATIENCE_S)
             if parts.notices is not None:
                 parts.notices.join(PATIENCE_S)

@@ -1,4 +1,4 @@
-"""/iaas/audit, /iaas/health: whether the invariants of the cloud hold, whether the controller works."""
+"""/iaas/audit, /iaas/health, /iaas/backup: whether the invariants hold, whether the controller works; a backup of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import asdict
 from fastapi import APIRouter, Depends, Request, Response
 
 from garbi import __version__
-from garbi.base.errors import InvalidField, UnknownFilter
+from garbi.base.clock import to_wire
+from garbi.base.errors import DatabaseDamaged, InvalidField, NoSpace, UnknownFilter
 from garbi.hyper_api.schemas import Violation
 from garbi.iaas.rest.state import ControllerOf
 from garbi.iaas_api import schemas
@@ -28,6 +29,20 @@ def audit(request: Request, response: Response, controller: ControllerOf) -> lis
     found = select([Violation(**asdict(violation)) for violation in controller.audit()], asked, "subject")
     link_next(request, response, asked, found, "subject")
     return found
+
+
+@router.post(
+    "/iaas/backup",
+    status_code=201,
+    dependencies=[Depends(takes())],
+    responses=documented(UnknownFilter, NoSpace, DatabaseDamaged),
+)
+def back_up(controller: ControllerOf) -> schemas.Backup:
+    """Make a backup of the controller on its own disk: database and keys; the keys only where the database is on a server."""
+    made = controller.backups.make()
+    return schemas.Backup(
+        path=str(made.path), size=made.size, made_at=to_wire(made.made_at), database=made.database, advice=made.advice
+    )
 
 
 @router.get(
