@@ -38,7 +38,7 @@ from garbi.hyper.model.query import MachineQuery
 from garbi.hyper.store import events, image_files, machines
 from garbi.hyper.store.database import Database, Transaction
 from garbi.hyper.store.schema import images
-from garbi.storage.whole_files import BESIDE, put_in_place, replace_file, write_beside
+from garbi.storage.whole_files import BESIDE, put_in_place, replace_file, sync_directory, write_beside
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,9 @@ class MachineFiles:
                     beside.unlink(missing_ok=True)
                     return
                 self._note_placed(machine_id, seq)
-                put_in_place(beside, self._path(machine_id), durable=self._durable)
+                put_in_place(beside, self._path(machine_id), durable=False)
+            if self._durable:
+                sync_directory(self._directory)  # many writers may wait for this at once
         except (GarbiError, OSError) as error:  # the change is accepted; the next start writes the file
             log.error("the file of a machine is not in its place", extra={"machine": machine_id, "detail": str(error)})
 
