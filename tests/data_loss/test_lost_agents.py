@@ -227,6 +227,22 @@ def test_what_no_file_tells_of_is_named_and_removed_by_its_id(worked: Worked, ag
         client.machines.remove("web")
 
 
+def test_the_marks_at_the_engines_tell_who_the_agent_was_where_no_file_does(hyper: Service) -> None:
+    hyper.serve()
+    hyper.hyper.machines.add(spec("web"), wait_s=LIMIT_S)
+    cluster_id = hyper.hyper.host()["cluster_id"]
+    hyper.kill()
+    lose(hyper.database)
+    shutil.rmtree(hyper.data_dir / "machines")
+    (hyper.data_dir / "cluster-id").unlink()
+    assert "--adopt" in hyper.refusal()
+    hyper.serve("--adopt")
+    assert hyper.hyper.host()["cluster_id"] == cluster_id
+    assert {each["subject"] for each in hyper.hyper.audit()} == {"web"}
+    assert hyper.hyper.machines.remove("web") is None
+    assert hyper.hyper.audit() == []
+
+
 def test_a_damaged_database_is_put_aside(agent: Service) -> None:
     lose(agent.database)
     agent.database.write_bytes(b"noise" * 4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from garbi.base import logs
@@ -22,6 +22,7 @@ from garbi.hyper.agent.events import open_feed
 from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.kept import KeptDisks
 from garbi.hyper.agent.machines import Host, Machines
+from garbi.hyper.agent.marked import cluster_id_of
 from garbi.hyper.agent.orphans import Orphans
 from garbi.hyper.agent.placement import Placement
 from garbi.hyper.drivers.protocol import DriverContext, ImageFile
@@ -129,7 +130,7 @@ class _Kept:
 def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     """Open the database, or make it anew, and bring the files beside it in line with it."""
     data_dir, clock, simulated = settings.data_dir, around.clock, around.simulated
-    loss = _look_for_loss(data_dir, around.adopt)
+    loss = _look_for_loss(settings, around)
     copies = _copies(settings, around)
     migrate(data_dir / DATABASE, copies.make_before)
     database = Database(data_dir / DATABASE)
@@ -202,8 +203,9 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
     )
 
 
-def _look_for_loss(data_dir: Path, adopt: bool) -> Loss | None:
+def _look_for_loss(settings: Settings, around: _Surroundings) -> Loss | None:
     """What is to be adopted; raises FinalError when there is something and nobody said so. What is of no use is put aside."""
+    data_dir, adopt = settings.data_dir, around.adopt
     path = data_dir / DATABASE
     damaged = adopt and damage(path) is not None
     loss = find_loss(data_dir, unreadable=damaged)
@@ -212,12 +214,25 @@ def _look_for_loss(data_dir: Path, adopt: bool) -> Loss | None:
     if not adopt:
         raise FinalError(f"{loss.words}; nothing was changed: {loss.way_on}")
     if loss.cluster_id is None:
+        loss = replace(loss, cluster_id=_marked_cluster_id(settings, around))
+    if loss.cluster_id is None:
         raise FinalError(
-            f"{loss.words}, and no file names its cluster id: put back a backup, or give a new agent an empty one"
+            f"{loss.words}, and neither a file nor one mark on its machines names its cluster id: put back a backup, or give a "
+            "new agent an empty directory"
         )
     if damaged or loss.kind is not LossKind.OLDER:
         set_aside(path, "damaged" if damaged else loss.kind)
     return loss
+
+
+def _marked_cluster_id(settings: Settings, around: _Surroundings) -> str | None:
+    """What the machines of the data directory say at their engines; who lists those of any agent needs no id."""
+    found = installed(SIMULATED) if around.simulated else None
+    drivers = DriverRegistry(lambda name: driver_context(settings, around.clock, "0" * 32, name), found)
+    try:
+        return cluster_id_of(settings.place, drivers)
+    finally:
+        drivers.close()
 
 
 def _copies(settings: Settings, around: _Surroundings) -> Copies:
