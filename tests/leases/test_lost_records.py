@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.leases.conftest import LeasedHost, set_boot
 from tests.leases.processes import ORDER, Processes, machine, processes, renew
-from tests.leases.words import BOOT, CONTROLLER, ForwardClock, OtherNodes
+from tests.leases.words import BOOT, CONTROLLER, ForwardClock, OtherNodes, eventually
 
 from garbi.hyper.drivers.fake import FakeMachine, FakeWorld
 from garbi.hyper.drivers.protocol import Condition
@@ -164,6 +165,31 @@ def test_a_watchdog_ends_what_the_lost_database_had(host: LeasedHost, world: Fak
     for _ in range(3):
         host.watchdog.tick()
     assert powered(world) == ["stays"]
+
+
+def test_a_watchdog_whose_directory_is_emptied_ends_the_lease_that_it_knows_and_then_itself(
+    host: LeasedHost, world: FakeWorld
+) -> None:
+    watchdog = host.start_watchdog()
+    host.arm()
+    watchdog.tick()
+    ending = threading.Event()
+    thread = threading.Thread(target=watchdog.run, args=(ending,))
+    thread.start()
+    try:
+        host.stop_agent()
+        empty(host.settings.data_dir)
+        looks = host.others.asked
+        host.clock.ahead_s += 30
+        eventually("the other nodes are asked about the lease", lambda: host.others.asked > looks)
+        assert powered(world) == ["one", "stays", "two"]
+        host.clock.ahead_s += 60
+        eventually("they have ended", lambda: powered(world) == ["stays"])
+        thread.join(60)
+        assert not thread.is_alive()
+    finally:
+        ending.set()
+        thread.join()
 
 
 def test_machines_of_other_controllers_directories_and_people_are_left_alone(

@@ -56,15 +56,15 @@ class Watchdog:
         self._said: dict[str, dict[str, str]] = {}
 
     def run(self, ending: threading.Event) -> None:
-        """Look every second until `ending` is set, or the data directory is gone."""
-        while not ending.is_set() and self._heartbeat.is_current():
+        """Look every second until `ending` is set, or the data directory is gone and no lease is left that may end by itself."""
+        while not ending.is_set() and (self._heartbeat.is_current() or self._is_needed()):
             began = self._clock.monotonic()
             self.tick()
             ending.wait(max(PACE_S - (self._clock.monotonic() - began), 0.0))
 
     def tick(self) -> None:
         """Look at every lease once, and do what follows. Never raises."""
-        for controller in self._files.controllers():
+        for controller in sorted({*self._files.controllers(), *self._read}):
             self._beat()
             try:
                 self._look_at(controller)
@@ -91,11 +91,22 @@ class Watchdog:
             self._stop(controller, fenced)
 
     def _lease(self, controller: str) -> Lease | None:
+        """The lease as it was last written; a file that is gone, with its directory or alone, takes back nothing of it."""
         sign = self._files.lease_sign(controller)
         known = self._read.get(controller)
-        if known is None or known[0] != sign:
+        if known is None or (known[0] != sign and sign is not None):
             known = self._read[controller] = (sign, self._files.read(controller))
         return known[1]
+
+    def _is_needed(self) -> bool:
+        """Whether a lease may end by itself yet, or has ended and its machines may still run."""
+        armed = {
+            controller
+            for controller, (_, lease) in self._read.items()
+            if lease is not None and lease.armed and lease.boot_id == self._boot_id
+        }
+        ended = {controller for controller in armed if self._clean.get(controller, (0, 0))[1] >= CLEAN_LOOKS}
+        return bool(armed - ended)
 
     def _has_ended(self, lease: Lease) -> bool:
         if lease.boot_id != self._boot_id or not lease.armed:
