@@ -11,7 +11,7 @@ from tests.host.agent.host_agent import build_images
 
 from .conftest import at_once
 from .hosts import Lab
-from .lossy import PAGE, UNIT, LossyCloud, container_id, cut_off, frozen
+from .lossy import DATA, PAGE, PORT, UNIT, LossyCloud, container_id, cut_off, frozen
 from .sightings import Sightings
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.timeout(900)]
@@ -122,6 +122,35 @@ def test_a_host_that_is_cut_off_stops_its_machines_before_they_are_started_elsew
     assert sightings.running()["stays"] == before
     assert_copy_is_kept(cloud, "n1", "web")
     assert sightings.close() == {}
+
+
+def test_a_host_whose_agent_begins_anew_on_an_empty_directory_stops_the_containers_of_the_one_before(
+    cloud: LossyCloud, sightings: Sightings
+) -> None:
+    cloud.power = False
+    cloud.add("web", "n2", "recreate", PAGE)
+    cloud.add("stays", "n2", "stay")
+    before, host = sightings.running()["stays"], cloud.hosts["n2"]
+    host.run(f"iptables -I INPUT -p tcp --dport {PORT} -j DROP; systemctl stop {UNIT}; cp -a {DATA} /root/before")
+    host.run(f"find {DATA} -mindepth 1 -delete; systemctl start {UNIT}")
+    try:
+        cloud.wait(lambda: "web" not in on(sightings, "n2"))
+        cloud.wait(lambda: cloud.answers("web", ["n1", "n3"], PAGE))
+        assert "fenced by lease" in cloud.node("n2")["reason"]  # that of SSH was another agent's
+        assert cloud.machine("stays")["state"] == "unknown"
+        assert sightings.running()["stays"] == before
+    finally:
+        host.run(f"systemctl stop {UNIT}; rm -rf {DATA}; mv /root/before {DATA}; systemctl start {UNIT}")
+        host.run(f"iptables -D INPUT -p tcp --dport {PORT} -j DROP")
+    cloud.wait_for_node("n2", "ready")
+    cloud.wait(lambda: cloud.machine("stays")["state"] == "running")
+    assert sightings.running()["stays"] == before
+    assert sightings.close() == {}
+
+
+def on(sightings: Sightings, host: str) -> list[str]:
+    """The machines that run on a host."""
+    return [name for name, places in sightings.running().items() if host in {where for where, _pid in places}]
 
 
 def assert_copy_is_kept(cloud: LossyCloud, node: str, machine: str) -> None:

@@ -192,6 +192,27 @@ def test_a_watchdog_whose_directory_is_emptied_ends_the_lease_that_it_knows_and_
         thread.join()
 
 
+@pytest.mark.parametrize("what", ["an engine that is silent", "a machine that nothing tells of"])
+def test_a_watchdog_that_could_not_end_everything_guards_nothing(
+    host: LeasedHost, world: FakeWorld, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("garbi.hyper.watchdog.watchdog.BLIND_S", 0.0)
+    watchdog = host.start_watchdog()
+    assert host.renew(None).guarded
+    unknown = replace(world.machine("one"), key="unknown", id="unknown", cluster_id="e1" * 16, marks={})
+    if what == "an engine that is silent":
+        world.make_unavailable("it is on strike")
+    else:
+        world.plant(unknown)
+    host.clock.ahead_s += 61
+    watchdog.tick()
+    assert not host.renew(None).guarded
+    world.make_available()
+    world.uproot(unknown.key)
+    watchdog.tick()
+    assert host.renew(None).guarded
+
+
 def test_machines_of_other_controllers_directories_and_people_are_left_alone(
     host: LeasedHost, world: FakeWorld, tmp_path: Path
 ) -> None:

@@ -60,6 +60,12 @@ class Ending:
         done = self._stopping.stop(marked.ending)
         return _summary(records, ours, marked, (first, done), unseen)
 
+    def obstacles(self, controller: str) -> Mapping[str, str]:
+        """Why it would not be certain now that all machines of a controller have ended: machines that nothing tells of, engines
+        that cannot be looked through."""
+        _, marked, unseen = self._look(controller, 0)
+        return {**unseen, **marked.unknown}
+
     def has_any(self, controller: str, number: int) -> bool:
         """Whether engines have, or may have, anything of this data directory and that controller."""
         _, marked, unseen = self._look(controller, number)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from garbi.base.clock import Clock
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 PACE_S = 1.0
 """Pause between two looks."""
+
+SIGHT_S, BLIND_S = 60.0, 10.0
+"""Pause between two looks at whether the engines can be seen, and whose all machines there are; the same while they cannot."""
 
 CLEAN_LOOKS = 2
 """How often nothing is to be seen running, one look after the other, until the end is taken for complete: what the agent was
@@ -54,6 +58,8 @@ class Watchdog:
         self._ended: dict[str, int] = {}
         self._clean: dict[str, tuple[int, int]] = {}
         self._said: dict[str, dict[str, str]] = {}
+        self._obstacles: dict[str, str] = {}
+        self._saw_at: float | None = None
 
     def run(self, ending: threading.Event) -> None:
         """Look every second until `ending` is set, or the data directory is gone and no lease is left that may end by itself."""
@@ -64,7 +70,8 @@ class Watchdog:
 
     def tick(self) -> None:
         """Look at every lease once, and do what follows. Never raises."""
-        for controller in sorted({*self._files.controllers(), *self._read}):
+        controllers = sorted({*self._files.controllers(), *self._read})
+        for controller in controllers:
             self._beat()
             try:
                 self._look_at(controller)
@@ -72,6 +79,7 @@ class Watchdog:
                 log.error("a lease cannot be looked at", extra={"controller": controller, "detail": error.detail})
             except Exception:  # the watchdog has to survive what it cannot foresee
                 log.exception("a lease cannot be looked at", extra={"controller": controller})
+        self._look_around(controllers)
         self._beat()
 
     def close(self) -> None:
@@ -79,7 +87,19 @@ class Watchdog:
         self._heartbeat.release()
 
     def _beat(self) -> None:
-        self._heartbeat.beat(self._boot_id, self._clock.since_boot())
+        self._heartbeat.beat(self._boot_id, self._clock.since_boot(), blind=bool(self._obstacles))
+
+    def _look_around(self, controllers: Sequence[str]) -> None:
+        """Find out, once in a while, whether the end of a lease would be the end of its machines; if not, none is to be armed."""
+        now, pause_s = self._clock.since_boot(), BLIND_S if self._obstacles else SIGHT_S
+        if not controllers or (self._saw_at is not None and now - self._saw_at < pause_s):
+            return
+        before, self._obstacles, self._saw_at = self._obstacles, {}, now
+        for controller in controllers:
+            self._obstacles |= self._ending.obstacles(controller)
+        for subject, why in self._obstacles.items():
+            if before.get(subject) != why:
+                log.error("no lease is guarded", extra={"subject": subject, "detail": why})
 
     def _look_at(self, controller: str) -> None:
         lease = self._lease(controller)
