@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from garbi.base.audit import Violation
-from garbi.base.errors import GarbiError
 from garbi.hyper.agent.owners import Owners
+from garbi.hyper.agent.surveys import ask
 from garbi.hyper.drivers.protocol import Identity, MarkedMachine, Surveyor
 from garbi.hyper.drivers.registry import DriverRegistry
 from garbi.hyper.model.marks import read_marks
 from garbi.hyper_api.assignment import CONTROLLER_LABEL
+
+ENGINES_S = 5.0
+"""How long engines have to tell what they have, all together."""
 
 
 def strangers(cluster_id: str, drivers: DriverRegistry) -> Iterator[Violation]:
@@ -19,17 +22,21 @@ def strangers(cluster_id: str, drivers: DriverRegistry) -> Iterator[Violation]:
     Engines that do not answer are passed over: where they have machines of ours, that is a finding of its own.
     """
     owners = Owners()
-    for name in drivers.names():
-        try:
-            driver = drivers.get(name)
-            found = driver.survey() if isinstance(driver, Surveyor) else []
-        except GarbiError:
-            continue
-        for machine in found:
+    for survey in ask(_surveyors(drivers), ENGINES_S).values():
+        for machine in survey.machines or ():
             if machine.cluster_id == cluster_id:
                 yield from _impostor(machine)
             elif machine.identity is not Identity.COPY and _says_whose(machine) and not owners.has_owner(machine):
                 yield _orphan(machine)
+
+
+def _surveyors(drivers: DriverRegistry) -> dict[str, Surveyor]:
+    found: dict[str, Surveyor] = {}
+    for name in drivers.names():
+        driver = drivers.find(name)
+        if isinstance(driver, Surveyor):
+            found[name] = driver
+    return found
 
 
 def _impostor(machine: MarkedMachine) -> Iterator[Violation]:

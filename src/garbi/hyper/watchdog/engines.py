@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from garbi.base.errors import GarbiError
+from garbi.hyper.agent.surveys import Survey, ask, fill
 from garbi.hyper.drivers.protocol import MarkedMachine, Surveyor
 from garbi.hyper.drivers.registry import DriverRegistry
 
@@ -28,12 +29,6 @@ class Surveyed:
     unseen: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Look:
-    machines: tuple[MarkedMachine, ...] | None = None
-    words: str = "its engine does not answer"
-
-
 class Engines:
     """The engines of this host. Each time with drivers of its own, as one may hang."""
 
@@ -50,7 +45,7 @@ class Engines:
         try:
             found, unseen = _surveyors(registry, lost)
             machines: dict[str, tuple[MarkedMachine, ...]] = {}
-            for name, look in _ask(found).items():
+            for name, look in ask(found, ENGINES_S).items():
                 seen = look if look.machines is not None else _look_without(found[name], look.words)
                 if seen.machines is not None:
                     machines[name] = seen.machines
@@ -78,40 +73,10 @@ def _surveyors(registry: DriverRegistry, lost: bool) -> tuple[dict[str, Surveyor
     return found, unseen
 
 
-def _ask(surveyors: Mapping[str, Surveyor]) -> dict[str, _Look]:
-    """What the engines say in time."""
-    looks = {name: _Look() for name in surveyors}
-    answered, lock, left = threading.Event(), threading.Lock(), set(surveyors)
-
-    def ask(name: str) -> None:
-        _look(looks[name], surveyors[name].survey)
-        with lock:
-            left.discard(name)
-            if not left:
-                answered.set()
-
-    for name in surveyors:
-        threading.Thread(target=ask, args=(name,), name=f"engines-{name}", daemon=True).start()
-    if surveyors:
-        answered.wait(ENGINES_S)
-    # What is said from now on comes too late: it must not change under who reads.
-    return {name: _Look(look.machines, look.words) for name, look in looks.items()}
-
-
-def _look_without(surveyor: Surveyor, words: str) -> _Look:
-    look = _Look(words="")
-    _look(look, surveyor.survey_processes)
-    return look if look.machines is not None else _Look(words=f"{words}; and without it: {look.words}")
-
-
-def _look(look: _Look, survey: Callable[[], list[MarkedMachine]]) -> None:
-    try:
-        look.machines = tuple(survey())
-    except GarbiError as error:
-        look.words = error.detail
-    except Exception as error:  # whatever a driver does, the other engines are to be looked at
-        log.exception("an engine could not be looked through")
-        look.words = f"it cannot be looked through: {type(error).__name__}"
+def _look_without(surveyor: Surveyor, words: str) -> Survey:
+    survey = Survey(words="")
+    fill(survey, surveyor.survey_processes)
+    return survey if survey.machines is not None else Survey(words=f"{words}; and without it: {survey.words}")
 
 
 def _close(registry: DriverRegistry) -> None:
