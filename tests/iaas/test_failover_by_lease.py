@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-from tests.iaas.clouds import Cloud, FakeHost, eventually, is_written, machine_is, node_is
+from tests.iaas.clouds import Cloud, FakeHost, eventually, is_written, machine_is, machine_spec, node_is
 
+from garbi.base.errors import Conflict, NothingFits
 from garbi.hyper.watchdog.opening import open_watchdog
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
 from garbi.iaas.model.node import NodeState
@@ -161,3 +162,29 @@ def test_of_two_nodes_none_is_armed_where_the_controller_lives_on_one(
         monkeypatch.setattr("garbi.iaas.main.boot_id", lambda: "another-host")
         cloud.reopen()
         eventually("both are armed", lambda: all(_is_armed(host) for host in hosts))
+
+
+def test_a_witness_is_the_third_voice_where_the_controller_lives_on_one_of_two_nodes(
+    cloud: Cloud, fake_nodes: MakeNodes
+) -> None:
+    cloud.settings = replace(cloud.settings, lease_ttl_s=TTL_S)
+    cloud.fences = []
+    hosts = fake_nodes(2)
+    voice = cloud.host()
+    cloud.join(voice, witness=True)
+    assert cloud.controller.nodes.get(voice.name).witness
+    with ExitStack() as watchdogs:
+        for host in (*hosts, voice):
+            watchdogs.enter_context(guarded(host))
+        eventually("all are relied on", lambda: all(is_written(cloud, f"lease:{host.name}") for host in hosts))
+        made = [cloud.add(id=f"m{number}", node="n1") for number in range(2)]
+        with pytest.raises(NothingFits, match="witness"):
+            cloud.controller.machines.add(machine_spec(id="no", node=voice.name))
+        for verb in (cloud.controller.nodes.drain, cloud.controller.nodes.undrain):
+            with pytest.raises(Conflict, match="witness"):
+                verb(voice.name)
+        hosts[0].hide()
+        for machine in made:
+            eventually("it runs elsewhere", lambda: cloud.controller.machines.get(machine.id).node == "n2")  # noqa: B023
+            machine_is(cloud, machine.id, State.RUNNING)
+        assert voice.running() == []

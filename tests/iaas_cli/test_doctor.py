@@ -13,6 +13,7 @@ import pytest
 from tests.fences.nodes import a_node
 from tests.free_ports import free_port
 
+from garbi.base.boot import boot_id
 from garbi.base.checks import CheckStatus, Finding
 from garbi.iaas import doctor
 from garbi.iaas.doctor import CHECKS, examine
@@ -132,6 +133,23 @@ def test_the_brake_is_told_with_what_releases_it(settings: Settings, monkeypatch
         free = found(*silent)
         assert free is not None
         assert free.status is CheckStatus.OK
+
+
+def test_a_controller_on_one_of_two_nodes_is_told_with_the_way_to_a_third_voice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*boots: str) -> Finding | None:
+        known = [a_node(name=f"n{number}", boot_id=each) for number, each in enumerate(boots)]
+        monkeypatch.setattr(doctor, "_nodes", lambda settings: known)
+        return doctor.check_voices(settings)
+
+    beside, on_one = found("one", "two"), found("one", boot_id())
+    assert beside is not None
+    assert on_one is not None
+    assert beside.status is CheckStatus.OK
+    assert (on_one.status, "n1" in on_one.found, "--witness" in on_one.mend) == (CheckStatus.WARN, True, True)
+    assert found("one", boot_id(), "witness") is None
+    assert found(boot_id()) is None
 
 
 def found_of(settings: Settings) -> Finding:

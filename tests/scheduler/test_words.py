@@ -168,3 +168,9 @@ def test_a_verdict_becomes_a_document_without_the_words_for_the_sum() -> None:
 def test_the_page_about_the_scheduler_has_a_row_for_each_filter_and_strategy() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [*(filter.name for filter in FILTERS), *RANKINGS]
+
+
+def test_a_witness_takes_nothing_and_says_why() -> None:
+    (verdict,) = place(an_ask(), [Candidate(a_node(witness=True))]).verdicts
+    assert (verdict.fits, verdict.filter) == (False, "state")
+    assert verdict.reason == "the node is a witness: it carries no machines"

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from garbi.base.boot import boot_id
 from garbi.base.checks import Check, Finding, fail, ok, run_checks, run_program, warn
 from garbi.base.programs import find_program
 from garbi.base.token import TOKEN_FILE
@@ -20,7 +21,9 @@ from garbi.iaas.fences.power import PowerFence, find_flaw
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.monitor.failover import Condition, too_many_dead
+from garbi.iaas.monitor.lease import PAIR
 from garbi.iaas.monitor.rivals import MEND, RIVAL
+from garbi.iaas.monitor.verdict import WATCHED
 from garbi.iaas.provisioning.target import Share
 from garbi.iaas.settings import Settings
 from garbi.storage.engine import is_sqlite, path_of
@@ -209,6 +212,20 @@ def check_brake(settings: Settings) -> Finding | None:
     )
 
 
+def check_voices(settings: Settings) -> Finding | None:
+    """Two nodes and the controller are three voices, on three hosts."""
+    known = [node for node in _nodes(settings) if node.state in WATCHED]
+    here = [node.name for node in known if node.boot_id == boot_id()]
+    if len(known) != PAIR:
+        return None
+    if not here:
+        return ok("the controller is the third voice beside two nodes")
+    return warn(
+        f"the controller lives on node {here[0]}, one of two: no lease ends by itself, and neither is made up for by the other",
+        "let any small third host be a voice: iaas node add NAME ADDR:PORT --witness; or run the controller beside them",
+    )
+
+
 def check_token(settings: Settings) -> Finding:
     """Only the owner reads the token that commands the cloud."""
     path = settings.data_dir / TOKEN_FILE
@@ -321,6 +338,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "obedience": check_obedience,
     "removed-nodes": check_removed,
     "mass-failure": check_brake,
+    "voices": check_voices,
     "token": check_token,
     "image-share": check_share,
     "power": check_power,

@@ -83,6 +83,7 @@ class NodeRequest(Asked):
     ssh: SshRequest = Field(default_factory=SshRequest)
     labels: Labels = Field(default_factory=dict)
     overcommit: OvercommitRequest = Field(default_factory=OvercommitRequest)
+    witness: bool = Field(False, description="carry no machines: be one more voice beside two nodes")
     token: str | None = Field(
         None, max_length=MAX_SECRET, description="the secret of a hyper that is there already; never in an answer"
     )

@@ -100,6 +100,7 @@ class Node(BaseModel):
             "overcommit": {"mem": 1.0, "cpus": 16.0, "disk": 4.0},
             "machines": 2,
             "draining": False,
+            "witness": False,
             "architecture": "x86_64",
             "drivers": [
                 {
@@ -139,6 +140,7 @@ class Node(BaseModel):
     overcommit: Overcommit
     machines: int = Field(description="how many are assigned to it")
     draining: bool = Field(description="whether it takes no new machines, also after an unreachable time")
+    witness: bool = Field(False, description="whether it carries no machines, and is a voice only")
     architecture: str
     drivers: list[NodeDriver]
     versions: dict[str, str]

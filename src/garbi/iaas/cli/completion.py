@@ -21,7 +21,7 @@ CHOICES = {
 }
 FLAGS = (
     "-q", "--quiet", "--no-wait", "--no-start", "--full-copy", "--explain", "--force", "--no-provision", "--allow-remote",
-    "--no-fence-agent",
+    "--no-fence-agent", "--witness",
 )  # fmt: skip
 FILTERS = {
     "node ls": (("name=", "address=", "state=", "reason=", "architecture="), NODE_STATES),

@@ -68,7 +68,7 @@ COLUMNS = (
     Column("machines", field("machines")),
     _of("mem"),
     _of("cpus"),
-    Column("types", drivers_text),
+    Column("types", lambda node: "witness" if node.get("witness") else drivers_text(node)),
     Column("seen", seen_text),
     Column("labels", field("labels"), rare=True),
     Column("reason", field("reason"), rare=True),
@@ -96,6 +96,9 @@ def commands() -> None:
     type=click.Path(path_type=Path),
     help="Token of the hyper that runs there, for --no-provision; this host's own when not given.",
 )
+@click.option(
+    "--witness", is_flag=True, help="Carry no machines: be a third voice beside two nodes; any small host will do."
+)
 @click.option("--label", metavar="KEY=VALUE", multiple=True, help="For `vm add --require`; repeatable.")
 @click.option("--overcommit-mem", type=float, metavar="X", help="How often its memory may be promised; 1.")
 @click.option("--overcommit-cpus", type=float, metavar="X", help="How often its processors may be promised; 16.")
@@ -109,6 +112,7 @@ def add_node(
     address: str,
     no_provision: bool,
     token_file: Path | None,
+    witness: bool,
     label: tuple[str, ...],
     no_wait: bool,
     **chosen: Any,
@@ -122,6 +126,8 @@ def add_node(
         spec["overcommit"] = overcommit
     if label:
         spec["labels"] = dict(read_pair(text, "--label") for text in label)
+    if witness:
+        spec["witness"] = True
     ssh = _ssh(chosen)
     if ssh and no_provision:
         raise click.UsageError("--no-provision and the options about SSH exclude each other")

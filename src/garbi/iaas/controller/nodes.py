@@ -150,6 +150,7 @@ class Nodes:
             running = operations.find(transaction.connection, node.operation or "")
             if node.draining and running is not None and running.state is OperationState.RUNNING:
                 return node
+            _check_carries(node)
             if node.state is NodeState.READY:
                 self._set_state(transaction, name, NodeState.DRAINING)
             elif node.state is not NodeState.DRAINING:
@@ -163,6 +164,7 @@ class Nodes:
         """Let a node take machines again; raises NotFound, AlreadyInState, Conflict."""
         with self._database.write() as transaction:
             node = _find(transaction.connection, name)
+            _check_carries(node)
             if node.state is NodeState.READY:
                 raise AlreadyInState(f"node {name} is ready already", state=node.state)
             if node.state is NodeState.DRAINING:
@@ -220,6 +222,7 @@ class Nodes:
             ssh=spec.ssh,
             labels=dict(spec.labels),
             overcommit=spec.overcommit,
+            witness=spec.witness,
             state=NodeState.ADDING,
             reason="",
             draining=False,
@@ -266,6 +269,14 @@ def _find(connection: Connection, name: str) -> Node:
     return node
 
 
+def _check_carries(node: Node) -> None:
+    """Raise Conflict for a node that has no machines that could be moved, by its nature."""
+    if node.witness:
+        raise Conflict(
+            f"node {node.name} is a witness: it carries no machines, and cannot be drained; `iaas node rm` removes it"
+        )
+
+
 def _check_spec(spec: NodeSpec, token: str | None) -> None:
     check(Target(spec.name, spec.host, spec.port, spec.ssh, ""))
     check_node(spec)
@@ -283,6 +294,7 @@ def _draft(spec: NodeSpec, clock: Clock) -> Node:
         ssh=spec.ssh,
         labels=dict(spec.labels),
         overcommit=spec.overcommit,
+        witness=spec.witness,
         state=NodeState.ADDING,
         reason="",
         draining=False,

@@ -94,7 +94,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What a user asks for. `host` and `port` are where hyper listens; SSH goes to the same host."""
+    """What a user asks for. `host` and `port` are where hyper listens; SSH goes to the same host. A `witness` has no machines."""
 
     name: str
     host: str
@@ -103,6 +103,7 @@ class NodeSpec:
     ssh: Ssh = field(default_factory=Ssh)
     labels: Mapping[str, str] = field(default_factory=dict)
     overcommit: Overcommit = field(default_factory=Overcommit)
+    witness: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Node:
     of its agent, empty before it was met. `epoch` grows with each new assignment of its machines, `lease` each time they are
     declared dead: orders of an earlier lease have no effect there. `failure` says why it is failed; `touched`, that something of
     ours may be on its host. `host_mem` is the memory of the whole host in MiB, 0 where that is not known.
+    A `witness` carries no machines: it is one more voice when another node is not heard.
     """
 
     name: str
@@ -157,6 +159,7 @@ class Node:
     touched: bool = True
     host_mem: int = 0
     power: Power | None = None
+    witness: bool = False
 
     @property
     def address(self) -> str:

@@ -152,6 +152,7 @@ def read_spec(body: requests.NodeRequest, overcommit: Overcommit) -> NodeSpec:
         ssh=Ssh(body.ssh.user, body.ssh.port, body.ssh.key_file, body.ssh.host_key),
         labels=body.labels,
         overcommit=replace(overcommit, **asked),
+        witness=body.witness,
     )
 
 
@@ -179,6 +180,7 @@ def describe(node: Node, machines: int) -> schemas.Node:
         overcommit=schemas.Overcommit(mem=node.overcommit.mem, cpus=node.overcommit.cpus, disk=node.overcommit.disk),
         machines=machines,
         draining=node.draining,
+        witness=node.witness,
         architecture=node.architecture,
         drivers=[_driver(driver) for driver in node.drivers],
         versions=dict(node.versions),

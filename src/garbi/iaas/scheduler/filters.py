@@ -46,15 +46,20 @@ def _named(ask: Ask, candidate: Candidate) -> bool:
 
 
 def _ready(ask: Ask, candidate: Candidate) -> bool:
-    return candidate.node.state is NodeState.READY and not candidate.node.draining
+    node = candidate.node
+    return node.state is NodeState.READY and not node.draining and not node.witness
 
 
 def _state_word(ask: Ask, candidate: Candidate) -> str:
     node = candidate.node
+    if node.witness:
+        return "witness"
     return NodeState.DRAINING if node.state is NodeState.READY else node.state
 
 
 def _state_reason(ask: Ask, candidate: Candidate) -> str:
+    if candidate.node.witness:
+        return "the node is a witness: it carries no machines"
     reason = candidate.node.reason
     return f"the node is {_state_word(ask, candidate)}" + (f": {_clipped(reason)}" if reason else "")
 

@@ -16,7 +16,7 @@ from garbi.iaas.store.schema import AMOUNTS
 
 PLAIN = (
     "name", "host", "port", "provision", "state", "reason", "draining", "architecture", "cluster_id", "boot_id", "epoch",
-    "lease", "operation", "failure", "touched",
+    "lease", "operation", "failure", "touched", "witness",
 )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def from_row(row: Row[Any]) -> Node:
         lease=row.lease,
         failure=Failure(row.failure),
         touched=row.touched,
+        witness=row.witness,
         host_mem=row.host_mem,
         power=None if row.power is None else Power(**row.power | {"secrets": tuple(row.power["secrets"])}),
     )

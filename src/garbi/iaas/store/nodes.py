@@ -38,6 +38,7 @@ MOST = 2**40
 
 KEPT = (
     "host", "port", "provision", "ssh", "labels", "overcommit", "state", "reason", "draining", "operation",
+    "witness",
 )  # fmt: skip
 """What the controller decides of a node, and `save` writes; the rest is the node's own, or the account."""
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    false,
     true,
 )
 
@@ -92,6 +93,7 @@ nodes = Table(
     Column("power", JSON(none_as_null=True), nullable=True),
     Column("host_mem", BigInteger, nullable=False, server_default="0"),
     Column("touched", Boolean, nullable=False, server_default=true()),
+    Column("witness", Boolean, nullable=False, server_default=false()),
     Column("operation", Words, nullable=True),
     Column("seen_at", Words, nullable=True),
     _text("created_at"),
