@@ -87,7 +87,10 @@ class Watchdog:
         self._heartbeat.release()
 
     def _beat(self) -> None:
-        self._heartbeat.beat(self._boot_id, self._clock.since_boot(), blind=bool(self._obstacles))
+        try:
+            self._heartbeat.beat(self._boot_id, self._clock.since_boot(), blind=bool(self._obstacles))
+        except OSError as error:  # a disk that is full, broken or read-only saves no machine
+            log.error("the watchdog cannot say that it works", extra={"detail": error.strerror})
 
     def _look_around(self, controllers: Sequence[str]) -> None:
         """Find out, once in a while, whether the end of a lease would be the end of its machines; if not, none is to be armed."""
