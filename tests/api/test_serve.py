@@ -134,3 +134,19 @@ def test_with_consent_it_answers_for_the_address_that_was_reached(serve: Serve, 
 
 def test_ipv6_loopback_works(serve: Serve, data_dir: Path) -> None:
     assert client_of(url_of(serve("--host", "::1")), data_dir).health()["status"] == "ok"
+
+
+def test_a_server_whose_host_goes_down_tells_its_controller_before_it_ends(
+    serve: Serve, data_dir: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text("#!/bin/sh\necho stopping\nexit 1\n")
+    program.chmod(0o755)
+    process = serve(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    client = client_of(url_of(process), data_dir)
+    renewal = {"term": 1, "holder": "a1", "number": 1, "ttl_s": 45, "witness_key": "k5BaQ2tXv0yH3mWn7LrD"}
+    assert client.leases.renew("c" * 32, renewal)["going_down"] is False
+    process.send_signal(signal.SIGTERM)
+    while not client.leases.renew("c" * 32, renewal)["going_down"]:
+        assert process.poll() is None, "it ended without a word"
+    assert process.wait(LIMIT_S) == 0

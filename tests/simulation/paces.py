@@ -60,7 +60,7 @@ LEISURELY = Pace(
 
 CONSTANTS = (
     ("garbi.iaas.loops.watching", "LOOK_EVERY_S", "look_s"),
-    ("garbi.iaas.loops.watching", "SEEN_EVERY_S", "look_s"),
+    ("garbi.iaas.loops.standing", "SEEN_EVERY_S", "look_s"),
     ("garbi.hyper.leases.leases", "PACE_S", "lease_look_s"),
     ("garbi.hyper.leases.inquiry", "CALM_PACE_S", "calm_s"),
     ("garbi.hyper.leases.heartbeat", "FRESH_S", "fresh_s"),

@@ -36,6 +36,7 @@ GarbiError
     ├── DriverUnavailable    503    the daemon behind a driver does not answer or is not installed
     ├── ShareUnavailable     503    the image is not to be had from the image share of the host
     ├── Busy                 503    the host is working on what excludes this
+    ├── StorageFailed        503    a disk cannot be read or written, which no space that is freed would mend
     ├── DatabaseUnavailable  503    the database server does not answer or ended the connection
     │   └── DatabaseDamaged  503    ... the file of the database is damaged; a copy of it has to be put back
     ├── FenceFailed          503    a fence could not prove that the machines of a node have stopped
@@ -227,6 +228,12 @@ class ShareUnavailable(TemporaryError):
 
 class Busy(TemporaryError):
     code, status, title = "busy", 503, "Busy"
+
+
+class StorageFailed(TemporaryError):
+    """The disk itself refuses: its file system is read-only, or it answers with errors. It may be mended under the service."""
+
+    code, status, title = "storage-failed", 503, "Storage failed"
 
 
 class DatabaseUnavailable(TemporaryError):

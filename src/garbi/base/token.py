@@ -5,14 +5,14 @@ A service makes it at its first start and refuses a file that others can read; c
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
 import stat
 from pathlib import Path
 
-from garbi.base.errors import FinalError, NoSpace
+from garbi.base.disks import kind_of
+from garbi.base.errors import FinalError
 
 TOKEN_FILE = "token"  # noqa: S105 - the name of the file, not what is in it
 PREFIX = "garbi_"
@@ -60,8 +60,7 @@ def keep_secret(data_dir: Path, secret: Secret) -> None:
     try:
         _write(path, secret)
     except OSError as error:
-        kind = NoSpace if error.errno == errno.ENOSPC else FinalError
-        raise kind(f"the token file {path} cannot be made: {error.strerror}") from error
+        raise kind_of(error, FinalError)(f"the token file {path} cannot be made: {error.strerror}") from error
 
 
 def read_secret(path: Path) -> Secret:

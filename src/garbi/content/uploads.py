@@ -7,7 +7,6 @@ deleted after a while. Content that may not be kept (too large, or more than the
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import os
 import secrets
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from garbi.base.disks import FULL, kind_of, size_text
 from garbi.base.errors import (
     Busy,
     ContentTooLarge,
@@ -40,7 +40,6 @@ _SPACE_CHECK_BYTES = 16 << 20
 _BLOCK = 1 << 20
 _LIBC = ctypes.CDLL(None)
 _SYNC_FILE_RANGE_WRITE = 2
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,8 @@ class Uploads:
             if not self._free_something():
                 spare = self.limits.spare_bytes
                 raise NoSpace(
-                    f"the disk has {free} bytes left; {more} more for an image, and {spare} to spare, do not fit"
+                    f"the disk has {size_text(free)} left; {size_text(more)} more for an image, and {size_text(spare)} to spare, "
+                    "do not fit"
                 )
 
     def _free_bytes(self) -> int:
@@ -256,7 +256,7 @@ class Upload:
             self.discard()
             raise
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 self.discard()
                 raise NoSpace(f"the content does not fit on the disk: {error.strerror}") from error
             raise
@@ -283,8 +283,7 @@ def converted(what: str) -> Iterator[None]:
     except GarbiError:
         raise
     except OSError as error:
-        kind = NoSpace if error.errno in _FULL else DriverFailed
-        raise kind(f"{what}: {error.strerror}") from error
+        raise kind_of(error, DriverFailed)(f"{what}: {error.strerror}") from error
 
 
 def _begin_writing(file: int) -> None:

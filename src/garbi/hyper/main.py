@@ -10,7 +10,8 @@ from pathlib import Path
 
 from garbi.base import logs
 from garbi.base.clock import Clock, SystemClock
-from garbi.base.errors import Conflict, FinalError, NoSpace
+from garbi.base.disks import kind_of
+from garbi.base.errors import Conflict, FinalError
 from garbi.base.failpoints import reach
 from garbi.base.tally import Tally
 from garbi.base.token import open_secret
@@ -29,6 +30,7 @@ from garbi.hyper.drivers.protocol import DriverContext, ImageFile
 from garbi.hyper.drivers.registry import DriverRegistry, installed
 from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
 from garbi.hyper.host.exposure import exposed_daemons
+from garbi.hyper.host.shutdown import is_going_down
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.images.share import ImageShare
 from garbi.hyper.leases.asking import ask_witnesses
@@ -110,8 +112,7 @@ def _make_data_dir(path: Path) -> None:
         path.chmod(0o711)
         Ballast(path).balance()
     except OSError as error:
-        kind = NoSpace if error.errno == 28 else FinalError
-        raise kind(
+        raise kind_of(error, FinalError)(
             f"the data directory {path} cannot be made: {error.strerror}; choose another with --data-dir"
         ) from error
 
@@ -164,7 +165,7 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
     host = Host(settings.node_name, boot_id(), _capacity(settings))
     leases = Leases(database, settings.data_dir, clock, host.boot_id, around.ask)
     tally = Tally()
-    converger = _converger(settings, kept, publisher, library, clock, leases.hold, tally)
+    converger = _converger(settings, kept, publisher, library, around, leases.hold, tally)
     leases.on_change(converger.resync)
     feed = open_feed(database)
     keeping = Keeping(database, drivers, clock)
@@ -262,7 +263,7 @@ def _converger(
     kept: _Kept,
     publisher: Publisher,
     library: ImageLibrary,
-    clock: Clock,
+    around: _Surroundings,
     hold: Callable[[Machine], str | None],
     tally: Tally,
 ) -> Converger:
@@ -271,18 +272,23 @@ def _converger(
         kept.drivers,
         publisher,
         lambda machine: _image_file(machine, kept.table, library),
-        clock,
+        around.clock,
         boot_id(),
-        _converger_settings(settings),
+        _converger_settings(settings, around.simulated),
         hold=hold,
         tally=tally,
     )
 
 
-def _converger_settings(settings: Settings) -> ConvergerSettings:
+def _converger_settings(settings: Settings, simulated: bool) -> ConvergerSettings:
     restarts = RestartTimes(settings.restart_pauses_s, settings.restarts_forgotten_after_s)
     return ConvergerSettings(
-        settings.workers, settings.stop_deadline_s, settings.resync_period_s, restarts, settings.place
+        settings.workers,
+        settings.stop_deadline_s,
+        settings.resync_period_s,
+        restarts,
+        settings.place,
+        bool if simulated else is_going_down,
     )
 
 

@@ -67,6 +67,8 @@ class LeaseAnswer(BaseModel):
     peers_heard: int = Field(description="other nodes that answered when they were last asked")
     delay_s: float = Field(0.0, description="how late agent or watchdog got a processor, at worst in the last minute")
     last_event: int = Field(description="the number of the newest event of the host")
+    unwritable: str = Field("", description="why nothing can be written on the host's disk; empty when it can")
+    going_down: bool = Field(False, description="the host ends now, as somebody planned, and is expected back")
     load1: float
     mem_used: int = Field(description="MiB")
 

@@ -405,6 +405,8 @@ class Health(BaseModel):
 
     status: Literal["ok", "failing"]
     version: str
+    code: str | None = Field(default=None, description="of the error that keeps it from its work, where that is known")
+    detail: str | None = Field(default=None, description="what that is, in a sentence")
 
 
 class Problem(BaseModel):

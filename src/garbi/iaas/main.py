@@ -12,7 +12,8 @@ from pathlib import Path
 from garbi.base import logs
 from garbi.base.boot import boot_id
 from garbi.base.clock import Clock, SystemClock
-from garbi.base.errors import FinalError, NoSpace, UnknownImage
+from garbi.base.disks import kind_of
+from garbi.base.errors import FinalError, UnknownImage
 from garbi.base.failpoints import reach
 from garbi.base.http import Transport
 from garbi.base.tally import Tally
@@ -129,8 +130,7 @@ def _make_data_dir(path: Path) -> None:
         path.chmod(0o711)
         Ballast(path).balance()
     except OSError as error:
-        kind = NoSpace if error.errno == 28 else FinalError
-        raise kind(
+        raise kind_of(error, FinalError)(
             f"the data directory {path} cannot be made: {error.strerror}; choose another with --data-dir"
         ) from error
 

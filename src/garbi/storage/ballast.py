@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
-from garbi.base.errors import NoSpace
+from garbi.base.disks import kind_of, size_text
+from garbi.base.errors import FinalError, NoSpace
 
 SIZE = 8 << 20
 """In bytes: tens of thousands of changes of machines."""
@@ -21,7 +23,21 @@ class Ballast:
         self._path = data_dir / "ballast"
 
     def balance(self) -> None:
-        """Let go of the ballast when the disk is all but full; take it in again when there is room for it and more."""
+        """Let go of the ballast when the disk is all but full; take it in again when there is room for it and more.
+
+        Raises StorageFailed when the disk itself refuses, and FinalError for what else stands in the way.
+        """
+        try:
+            self._balance()
+        except OSError as error:
+            what = f"the disk of the data directory {self._path.parent} cannot be written"
+            raise kind_of(error, FinalError)(f"{what}: {error.strerror}") from error
+
+    def is_full(self) -> bool:
+        """Whether a write may fail for want of space."""
+        return self._free() < NEEDED
+
+    def _balance(self) -> None:
         free = self._free()
         if free < NEEDED:
             self._path.unlink(missing_ok=True)
@@ -33,7 +49,7 @@ class Ballast:
         self.balance()
         if not self._is_whole():
             left = self._free()
-            raise NoSpace(f"the disk of the data directory is full: {left} bytes are left; free some space on it")
+            raise NoSpace(f"the disk of the data directory is full: {size_text(left)} left; free some space on it")
 
     def _free(self) -> int:
         space = os.statvfs(self._path.parent)
@@ -53,4 +69,5 @@ class Ballast:
                 os.fchmod(file.fileno(), 0o600)
                 os.posix_fallocate(file.fileno(), 0, SIZE)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,14 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from garbi.base.errors import Busy, DatabaseDamaged, DatabaseUnavailable, GarbiError, NoSpace
+from garbi.base.errors import Busy, DatabaseDamaged, DatabaseUnavailable, GarbiError, NoSpace, StorageFailed
 
-SQLITE_FULL = re.compile("full|disk I/O error")
-
+REFUSED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""Codes of SQLite (the lowest byte): the disk answered with an error, or cannot be written. Of a full one, too, it says so."""
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """Codes of SQLite (the lowest byte of an extended one): a page is not what was written, or the file is no database at all."""
+
+DISK = DAMAGED | REFUSED | {sqlite3.SQLITE_FULL}
 
 FULL = {"53100"}
 UNDONE = {"40001", "40P01"}
@@ -31,7 +32,7 @@ class Undone(Busy):
 
 @contextmanager
 def converted_errors() -> Iterator[None]:
-    """Raise NoSpace, Busy, Undone, DatabaseDamaged or DatabaseUnavailable for what the database says of itself."""
+    """Raise NoSpace, StorageFailed, Busy, Undone, DatabaseDamaged or DatabaseUnavailable for what the database says of itself."""
     try:
         yield
     except PoolTimeout as error:
@@ -47,10 +48,8 @@ def _converted(error: DBAPIError) -> GarbiError | None:
     """The error for what the database says of itself; None for what it says of a statement."""
     state = getattr(error.orig, "sqlstate", None)
     words = first_line(error)
-    if is_damage(error.orig):
-        return DatabaseDamaged(f"the database is damaged: {words}; stop the service, and put back a copy of it")
-    if state in FULL or (isinstance(error.orig, sqlite3.OperationalError) and SQLITE_FULL.search(words)):
-        return NoSpace(f"the database cannot be written: {words}; free some space on the disk of the data directory")
+    if state in FULL or _code(error.orig) in DISK:
+        return _of_disk(_code(error.orig), words)
     if state in UNDONE:
         return Undone(f"the database is busy: {words}")
     if state in BUSY or (isinstance(error.orig, sqlite3.OperationalError) and "locked" in words):
@@ -60,10 +59,24 @@ def _converted(error: DBAPIError) -> GarbiError | None:
     return None
 
 
+def _of_disk(code: int | None, words: str) -> GarbiError:
+    """The error for what a disk did to the database, by the code of SQLite; without one it is full."""
+    if code in DAMAGED:
+        return DatabaseDamaged(f"the database is damaged: {words}; stop the service, and put back a copy of it")
+    if code in REFUSED:
+        return StorageFailed(f"the disk of the database has failed: {words}")
+    return NoSpace(f"the database cannot be written: {words}; free some space on the disk of the data directory")
+
+
 def is_damage(error: object) -> bool:
     """Whether SQLite says that the file itself is damaged."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in DAMAGED
+    return _code(error) in DAMAGED
+
+
+def _code(error: object) -> int | None:
+    """The primary code of an error of SQLite, without what makes it an extended one."""
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
+    return None if code is None else code & 0xFF
 
 
 def first_line(error: DBAPIError) -> str:

@@ -11,10 +11,11 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, RootTransaction
 
-from garbi.base.errors import DatabaseDamaged
+from garbi.base.errors import DatabaseDamaged, NoSpace, StorageFailed
 from garbi.storage.ballast import Ballast
 from garbi.storage.conversion import converted_errors
 from garbi.storage.engine import BUSY_TIMEOUT_S, is_sqlite, make_engine, path_of, url_of
+from garbi.storage.writable import Writable
 
 E = TypeVar("E")
 """What the service tells its listeners."""
@@ -54,6 +55,7 @@ class Database(Generic[E]):
         if kept_dir is None and not is_sqlite(self.url):
             raise ValueError("a database of a server has no directory of its own: kept_dir is needed")
         self._ballast = Ballast(kept_dir or path_of(self.url).parent)
+        self._writable = Writable(kept_dir or path_of(self.url).parent)
         self._engine = make_engine(self.url, BUSY_TIMEOUT_S)
         self._listeners: list[Callable[[list[E]], None]] = []
         self._heralds: list[Herald[E]] = []
@@ -82,22 +84,22 @@ class Database(Generic[E]):
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view of the database."""
-        with self._noted_damage(), converted_errors(), self._engine.connect() as connection:
+        with self._noted_failures(), converted_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Transaction[E]]:
         """A write transaction: all of it or nothing.
 
-        Raises NoSpace when the disk is full, DatabaseDamaged when the file is, Busy when another holds the lock (Undone when the
-        same again may succeed at once), DatabaseUnavailable when the server does not answer: only then it may have been written
-        all the same.
+        Raises NoSpace when the disk is full, StorageFailed when it has failed, DatabaseDamaged when the file is, Busy when
+        another holds the lock (Undone when the same again may succeed at once), DatabaseUnavailable when the server does not
+        answer: only then it may have been written all the same.
         """
-        self.balance()
         announced = False
         try:
             with (
-                self._noted_damage(),
+                self._noted_failures(),
+                self._balanced(),
                 converted_errors(),
                 self._engine.connect() as connection,
                 _begun(connection),
@@ -119,12 +121,32 @@ class Database(Generic[E]):
                 listener(transaction.events)
 
     @contextmanager
-    def _noted_damage(self) -> Iterator[None]:
+    def _noted_failures(self) -> Iterator[None]:
         try:
             yield
+        except StorageFailed as error:
+            if self._ballast.is_full():  # that is what SQLite says of a full disk where it makes room for its journal
+                raise NoSpace(
+                    f"the disk of the data directory is full: {error.detail}; free some space on it"
+                ) from error
+            self._writable.note_failure(error.detail)
+            raise
         except DatabaseDamaged as error:
             self._damages[:] = [error.detail]
             raise
+
+    @contextmanager
+    def _balanced(self) -> Iterator[None]:
+        self.balance()
+        yield
+
+    def unwritable(self) -> str:
+        """Why nothing can be written on the disk of the service; empty when it can, or is only full."""
+        return self._writable.failure()
+
+    def look_at_disk(self) -> None:
+        """Find out whether the disk of the service can be written: to be called once in a while where nothing else is."""
+        self._writable.look()
 
     def balance(self) -> None:
         """Keep space on the disk for later writes, or give them what was kept; see `Ballast`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,10 @@ def examine_room(data_dir: Path) -> Finding:
     kind = file_system(place)
     if kind.startswith(REMOTE_FILE_SYSTEMS):
         return fail(f"{place} is on {kind}; a database needs a local disk", "choose another directory with --data-dir")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return fail(
+            f"the file system of {place} is read-only", "look at the disk and at dmesg; then mount it for writing again"
+        )
     _, free = disk_bytes(data_dir)
     found = f"{free / _GIB:.1f} GiB free at {place} ({kind})"
     mend = f"free space on the file system of {place}, or choose another directory with --data-dir"

@@ -7,7 +7,8 @@ import errno
 import os
 from pathlib import Path
 
-from garbi.base.errors import FinalError, NoSpace
+from garbi.base.disks import kind_of
+from garbi.base.errors import FinalError, GarbiError
 
 BESIDE = ".new"
 """What the name of a file ends with that is not in its place yet; what a crash leaves of it is overwritten, or ignored."""
@@ -62,6 +63,5 @@ def sync_directory(path: Path) -> None:
         os.close(folder)
 
 
-def _converted(path: Path, error: OSError) -> FinalError:
-    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FinalError
-    return kind(f"the file {path} cannot be written: {error.strerror}")
+def _converted(path: Path, error: OSError) -> GarbiError:
+    return kind_of(error, FinalError)(f"the file {path} cannot be written: {error.strerror}")

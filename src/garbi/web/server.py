@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI
 
 from garbi.base.errors import FinalError, PortTaken
@@ -22,11 +23,19 @@ BACKLOG = 512
 class Service:
     """One application at one address: listening from its construction, answering while `run` runs.
 
-    `let_go` ends what waits, in the event loop, so that the server can end. Port 0 takes a free one. Raises PortTaken, or
+    `take_leave` is called when it is told to end, while it still answers; `let_go` then ends what waits, in the event loop, so
+    that the server can end. Port 0 takes a free one. Raises PortTaken, or
     FinalError for a useless address.
     """
 
-    def __init__(self, app: FastAPI, host: str, port: int, let_go: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        host: str,
+        port: int,
+        let_go: Callable[[], None],
+        take_leave: Callable[[], None] = lambda: None,
+    ) -> None:
         self._listener = _listen(host, port)
         self.url = _url(self._listener)
         config = uvicorn.Config(
@@ -39,7 +48,7 @@ class Service:
             lifespan="on",
             timeout_graceful_shutdown=GRACE_S,
         )
-        self._server = _Server(config, let_go)
+        self._server = _Server(config, let_go, take_leave)
 
     def run(self, greeting: str = "") -> None:
         """Answer until `stop`, or SIGTERM or SIGINT when this is the main thread; print `greeting` when these are heard."""
@@ -60,11 +69,13 @@ class Service:
 class _Server(uvicorn.Server):
     """A server that lets go of what waits before it waits for what runs."""
 
-    def __init__(self, config: uvicorn.Config, let_go: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, let_go: Callable[[], None], take_leave: Callable[[], None]) -> None:
         super().__init__(config)
         self._let_go = let_go
+        self._take_leave = take_leave
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await to_thread.run_sync(self._take_leave)
         self._let_go()
         await super().shutdown(sockets)
 

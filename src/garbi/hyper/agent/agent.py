@@ -9,6 +9,7 @@ from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
 from garbi.base.tally import Tally
 from garbi.base.token import Secret
 from garbi.hyper.agent.audit import Audit
+from garbi.hyper.agent.departure import Departure
 from garbi.hyper.agent.events import EventFeed, NewestEvent
 from garbi.hyper.agent.images import Images
 from garbi.hyper.agent.kept import KeptDisks
@@ -84,6 +85,7 @@ class Agent:
         self.auditing = parts.auditing
         self.converger = parts.converger
         self.tally = parts.tally
+        self.departure = Departure(lambda: {each.lease.controller for each in self.leases.all() if each.active})
         self._newest = NewestEvent(parts.events)
         self._closed = threading.Event()
         parts.leases.start()
@@ -126,9 +128,13 @@ class Agent:
         files = (path, path.with_name(path.name + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
+    def unwritable(self) -> str:
+        """Why nothing can be written on the disk of the data directory; empty when it can."""
+        return self._parts.database.unwritable()
+
     def healthy(self) -> bool:
         """Whether the agent works: it is open, and its database answers and was not found damaged."""
-        if self._closed.is_set() or self._parts.database.damage is not None:
+        if self._closed.is_set() or self._parts.database.damage is not None or self.unwritable():
             return False
         self.events.last_seq()
         return True

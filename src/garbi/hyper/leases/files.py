@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
 import json
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
-from garbi.base.errors import FinalError, NoSpace
+from garbi.base.disks import kind_of
+from garbi.base.errors import FinalError, StorageFailed
 from garbi.base.failpoints import reach
 from garbi.hyper.leases.record import CONTROLLER_FORM, Lease
 
@@ -30,6 +31,7 @@ class LeaseFiles:
 
     def __init__(self, data_dir: Path) -> None:
         self._directory = data_dir / DIRECTORY
+        self._beside = _runtime_dir() / hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
 
     def controllers(self) -> list[str]:
         """The controllers that there are files of."""
@@ -42,14 +44,22 @@ class LeaseFiles:
     def read(self, controller: str) -> Lease | None:
         """The lease as it was last renewed; None when there is none, or what is there is no lease."""
         try:
-            values: dict[str, Any] = json.loads(self._path(controller, _LEASE).read_bytes())
+            values: dict[str, Any] = json.loads(self._newest(controller).read_bytes())
             return Lease(**{**values, "controller": controller, "peers": tuple(values["peers"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write(self, lease: Lease) -> None:
-        """Write a renewed lease, for the watchdog to see; raises NoSpace, FinalError."""
-        self._replace(self._path(lease.controller, _LEASE), _encode(lease), durable=False)
+        """Write a renewed lease, for the watchdog to see; raises NoSpace, FinalError.
+
+        A disk that has failed ends no machine: then the lease is written where it needs none, in memory that lasts for this boot.
+        """
+        path = self._path(lease.controller, _LEASE)
+        try:
+            self._replace(path, _encode(lease), durable=False)
+        except StorageFailed:
+            self._beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._replace(self._beside / path.name, _encode(lease), durable=False)
 
     def fenced(self, controller: str) -> int:
         """The number up to which the leases of a controller have ended for good; 0 when none has."""
@@ -78,10 +88,15 @@ class LeaseFiles:
     def lease_sign(self, controller: str) -> Sign:
         """What tells whether `read` has something new."""
         try:
-            found = os.stat(f"{self._directory}/{controller}{_LEASE}")
+            found = os.stat(self._newest(controller))
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino
+
+    def _newest(self, controller: str) -> Path:
+        """Where the lease was written last."""
+        usual, beside = self._path(controller, _LEASE), self._beside / f"{controller}{_LEASE}"
+        return beside if _written(beside) > _written(usual) else usual
 
     def _path(self, controller: str, suffix: str) -> Path:
         return self._directory / f"{controller}{suffix}"
@@ -92,16 +107,15 @@ class LeaseFiles:
             try:
                 self._write(beside, content, durable)
             except FileNotFoundError:
-                self._directory.mkdir(mode=0o700, exist_ok=True)
+                path.parent.mkdir(mode=0o700, exist_ok=True)
                 self._write(beside, content, durable)
             os.replace(beside, path)
             if durable:
-                _sync_directory(self._directory)
+                _sync_directory(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
-            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FinalError
-            raise kind(f"the lease cannot be written to {path}: {error.strerror}") from error
+            raise kind_of(error, FinalError)(f"the lease cannot be written to {path}: {error.strerror}") from error
 
     @staticmethod
     def _write(path: str, content: bytes, durable: bool) -> None:
@@ -112,6 +126,18 @@ class LeaseFiles:
                 os.fsync(file)
         finally:
             os.close(file)
+
+
+def _runtime_dir() -> Path:
+    """A directory of this boot, in memory."""
+    return Path("/run/garbi") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}/garbi")
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _encode(lease: Lease) -> bytes:

@@ -58,7 +58,7 @@ LONGEST_RETRY_S = 60.0
 class ConvergerSettings:
     """Machines of one type worked on at once, and the times in seconds: grace of a stop, pause between full looks, restarts.
 
-    `data_dir` is the agent's data directory, as machines are marked with it.
+    `data_dir` is the agent's data directory, as machines are marked with it; `host_ends` tells whether the host goes down.
     """
 
     workers: int = 8
@@ -66,6 +66,7 @@ class ConvergerSettings:
     resync_period_s: float = 30.0
     restarts: RestartTimes = field(default_factory=RestartTimes)
     data_dir: str = ""
+    host_ends: Callable[[], bool] = bool
 
 
 class Converger:
@@ -93,7 +94,7 @@ class Converger:
         self._stops = Stops(clock, settings.stop_deadline_s)
         self._restarts = Restarts(clock, settings.restarts, self._look_later, tally)
         self._steps = Steps(database, publisher, image_of, clock, self._stops, self._look_later, settings.data_dir)
-        self._engines = Engines(clock, self._look_later)
+        self._engines = Engines(clock, self._look_later, settings.host_ends)
         self._retries: dict[str, int] = {}
         self._watched: set[str] = set()
         self._watch_lock = threading.Lock()
@@ -255,11 +256,10 @@ class Converger:
     # What becomes of a step
 
     def _finish(self, machine: Machine, driver: Driver, decision: Decision) -> None:
-        if not isinstance(decision, Settle):
+        after = self._settled(machine, decision) if isinstance(decision, Settle) else None
+        if after is None or not self._engines.accepts(machine, after):
             return
         self._forget(machine.id)
-        after = self._settled(machine, decision)
-        self._engines.note(machine, after)
         self._publisher.arrange(after, driver)  # who is told that a machine stopped may rely on its ports
         after = self._save(machine, after)
         if after is not machine:

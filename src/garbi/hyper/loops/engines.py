@@ -18,6 +18,9 @@ MOMENT_S = 5.0
 CONFIRM_S = 1.5
 """After an end, the engine is asked once more so soon whether it is still there."""
 
+HOST_ENDS_S = 5.0
+"""An end while the host goes down is looked at again so much later, if the agent is still there."""
+
 ABSENT_S = 1.0
 ABSENT_AT_START_S = 5.0
 ABSENT_AFTER_LOSS_S = 10.0
@@ -28,26 +31,37 @@ _OFF = (State.STOPPED, State.FAILED)
 
 
 class Engines:
-    """The memory of one agent. `look_later` has a machine looked at after so many seconds."""
+    """The memory of one agent. `look_later` has a machine looked at after so many seconds; `host_ends`: the host goes down."""
 
-    def __init__(self, clock: Clock, look_later: Callable[[Machine, float], None]) -> None:
+    def __init__(
+        self, clock: Clock, look_later: Callable[[Machine, float], None], host_ends: Callable[[], bool]
+    ) -> None:
         self._clock = clock
         self._look_later = look_later
+        self._host_ends = host_ends
         self._began = clock.monotonic()
         self._lock = threading.Lock()
         self._missed: dict[str, float] = {}
         self._ends: dict[str, tuple[float, Machine]] = {}
         self._absent: dict[str, tuple[float, float]] = {}
 
-    def note(self, before: Machine, after: Machine) -> None:
-        """What was found out of a machine: it may have ended, as far as can be seen by itself, although it was to run."""
+    def accepts(self, before: Machine, after: Machine) -> bool:
+        """Whether what was found out of a machine is to be written down.
+
+        It may have ended, as far as can be seen by itself, although it was to run. While its host goes down that is the host's
+        doing: it stays as it was until the next boot.
+        """
         was_on = before.wish in (Wish.RUNNING, Wish.PAUSED) and before.state not in _OFF
         if was_on and after.state in _OFF:
+            if self._host_ends():
+                self._look_later(before, HOST_ENDS_S)
+                return False
             with self._lock:
                 now = self._clock.monotonic()
                 self._ends = {key: end for key, end in self._ends.items() if now - end[0] <= MOMENT_S}
                 self._ends[before.id] = (now, before)
             self._look_later(before, CONFIRM_S)
+        return True
 
     def note_loss(self, type_name: str) -> list[Machine]:
         """The engine of this type does not answer; returns the machines that ended a moment ago, each as it was before."""

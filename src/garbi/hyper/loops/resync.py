@@ -95,6 +95,7 @@ class Resync:
     def _look(self, only: set[str] | None) -> None:
         """Compare all machines, or those of some types."""
         try:
+            self._database.look_at_disk()
             self._database.balance()
             with self._database.read() as connection:
                 rows = machines.search(connection, MachineQuery())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from fastapi import APIRouter, Depends, Request, Response
 
 from garbi import __version__
-from garbi.base.errors import InvalidField, UnknownFilter
+from garbi.base.errors import InvalidField, StorageFailed, UnknownFilter
 from garbi.hyper.rest.state import AgentOf
 from garbi.hyper_api import schemas
 from garbi.web.listing import link_next, parameters, read_list, select, takes
@@ -55,4 +55,10 @@ def health(agent: AgentOf, response: Response) -> schemas.Health:
     if agent.healthy():
         return schemas.Health(status="ok", version=__version__)
     response.status_code = 503
-    return schemas.Health(status="failing", version=__version__)
+    failure = agent.unwritable()
+    return schemas.Health(
+        status="failing",
+        version=__version__,
+        code=StorageFailed.code if failure else None,
+        detail=failure or None,
+    )

@@ -11,7 +11,15 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.types import Scope
 
-from garbi.base.errors import InvalidField, MalformedRequest, NotFound, StaleOrder, UnknownFilter, UnsupportedMedia
+from garbi.base.errors import (
+    InvalidField,
+    MalformedRequest,
+    NotFound,
+    StaleOrder,
+    StorageFailed,
+    UnknownFilter,
+    UnsupportedMedia,
+)
 from garbi.hyper.agent import Agent
 from garbi.hyper.host.capacity import memory_available_mib, memory_total_mib
 from garbi.hyper.leases.leases import LeaseStatus
@@ -77,7 +85,7 @@ def list_leases(request: Request, response: Response, agent: AgentOf) -> list[sc
 @router.put(
     "/hyper/leases/{controller}",
     dependencies=[Depends(takes())],
-    responses=documented(MalformedRequest, UnknownFilter, StaleOrder, UnsupportedMedia, InvalidField),
+    responses=documented(MalformedRequest, UnknownFilter, StaleOrder, UnsupportedMedia, InvalidField, StorageFailed),
 )
 async def renew_lease(controller: str, body: schemas.LeaseRequest, server: Server) -> schemas.LeaseAnswer:
     """Renew the lease of a controller, or begin it. This is the regular check of a host: it costs next to nothing."""
@@ -132,6 +140,8 @@ def _answer(agent: Agent, status: LeaseStatus) -> schemas.LeaseAnswer:
         peers_heard=status.peers_heard,
         delay_s=round(status.delay_s, 3),
         last_event=agent.last_event,
+        unwritable=agent.unwritable(),
+        going_down=agent.departure.answer(lease.controller),
         load1=round(os.getloadavg()[0], 2),
         mem_used=memory_total_mib() - memory_available_mib(),
     )

@@ -125,6 +125,9 @@ def _health(agent: Agent) -> Iterator[Metric]:
     yield age
     waiting = {(kind,): number for kind, number in agent.converger.waiting().items()}
     yield _gauge("waiting_machines", "Machines that wait for a worker", ("type",), waiting)
+    yield _single(
+        "storage_failed", "1 while the disk of the data directory cannot be written", int(bool(agent.unwritable()))
+    )
     yield _single("database_bytes", "Size of the database, its journal included", agent.database_bytes())
 
 

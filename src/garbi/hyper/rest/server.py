@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from garbi.base.token import TOKEN_FILE
 from garbi.hyper.agent import Agent
+from garbi.hyper.host.shutdown import is_going_down
 from garbi.hyper.rest.app import create_app
 from garbi.web import server
 
@@ -13,7 +16,12 @@ class Service(server.Service):
 
     def __init__(self, agent: Agent, host: str, port: int, keep_alive_s: float = 15.0) -> None:
         app = create_app(agent, keep_alive_s=keep_alive_s)
-        super().__init__(app, host, port, app.state.server.close)
+        super().__init__(app, host, port, app.state.server.close, partial(_take_leave, agent))
+
+
+def _take_leave(agent: Agent) -> None:
+    if is_going_down():
+        agent.departure.take()
 
 
 def run(agent: Agent, host: str, port: int) -> None:

@@ -83,9 +83,13 @@ class Controller:
         """The invariants that do not hold; none in a healthy cloud. What is in motion gets a second to come to rest."""
         return confirmed(self._parts.audit.run, CONFIRM_S)
 
+    def unwritable(self) -> str:
+        """Why nothing can be written on the disk of the controller; empty when it can."""
+        return self._parts.database.unwritable()
+
     def healthy(self) -> bool:
         """Whether the controller works: it is open, and its database answers and was not found damaged."""
-        if self._closed.is_set() or self._parts.database.damage is not None:
+        if self._closed.is_set() or self._parts.database.damage is not None or self.unwritable():
             return False
         self.events.last_seq()
         return True

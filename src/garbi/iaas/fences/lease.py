@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from garbi.base.clock import Clock
-from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable, StaleOrder
+from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable, StaleOrder, StorageFailed
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.fences.agreements import agreement_of, lengths_of, recall
@@ -74,6 +74,8 @@ class Answer:
 
     `refused` tells that its lease has ended and that renewing it does not help: it takes a new number. `last_event` is the number
     of its newest event. `load1` and `mem_used` (MiB) are what is in use of the host. `delay_s` is how late it is by itself.
+    `unwritable` says why its disk cannot be written, `going_down` that its host ends now, as somebody planned; agents of before
+    say neither.
     """
 
     cluster_id: str
@@ -84,6 +86,8 @@ class Answer:
     load1: float
     mem_used: int
     delay_s: float = 0.0
+    unwritable: str = ""
+    going_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,8 @@ class LeaseBook:
             arm, peers, ttl_s = account.ledger.arm, account.ledger.peers, account.ledger.ttl_s
         ledger = asked(account.ledger, arm, peers, ttl_s)
         if account.recorded and (account.number != node.lease or not ledger.armed):
-            client.health()  # what it agreed to stands until it is there to agree anew: it may have just died
+            with suppress(StorageFailed):  # that is an answer
+                client.health()  # what it agreed to stands until it is there to agree anew: it may have just died
         self._ask(node, account, ledger)
         seen = account.seen if account.seen is not None and account.seen.number == node.lease else None
         sent = self._clock.since_boot()
@@ -321,6 +326,8 @@ class LeaseBook:
             load1=float(document["load1"]),
             mem_used=int(document["mem_used"]),
             delay_s=min(max(float(document.get("delay_s") or 0.0), now - sent - PROMPT_S), LONGEST_DELAY_S),
+            unwritable=str(document.get("unwritable") or ""),
+            going_down=document.get("going_down") is True,
         )
         if node.cluster_id and answer.cluster_id != node.cluster_id:
             # A stranger's word about its lease is worth nothing; but what it was told is where the watchdog of the host reads.

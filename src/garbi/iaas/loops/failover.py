@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 PERIOD_S = 60.0
 """How often it looks at what has no node, though nobody woke it."""
 
+LEAVING_S = 300.0
+"""For so long a node is not fenced whose host said that it goes down: it is expected back."""
+
 PAUSES_S = (30.0, 60.0, 120.0, 300.0)
 """Between two attempts to prove that a node is dead."""
 
@@ -133,6 +136,8 @@ class Failover:
         conditions = self._parts.silences.conditions(known)
         mass = too_many_dead(conditions)
         silent = {node.name: node for node in known if node.state is NodeState.UNREACHABLE}
+        brief = {each.name for each in conditions if each.for_s < LEAVING_S}
+        leaving = {node.name for node in known if node.leaving_at is not None} & brief
         with self._lock:
             self._retries = {name: retry for name, retry in self._retries.items() if name in silent}
         for name, trial in self._under_way().items():
@@ -141,7 +146,7 @@ class Failover:
         for node in silent.values():
             if mass is not None:
                 self._note(node, f"{STOPPED}{mass.words()}", mass.words())
-            elif rested and self._is_due(node.name):
+            elif rested and node.name not in leaving and self._is_due(node.name):
                 self._try(node)
         if rested:
             now = self._parts.clock.monotonic()

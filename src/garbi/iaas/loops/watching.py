@@ -17,7 +17,7 @@ from datetime import datetime
 
 from garbi.base.calls import Document
 from garbi.base.clock import Clock
-from garbi.base.errors import GarbiError, StaleOrder, Unauthenticated
+from garbi.base.errors import GarbiError, StaleOrder, StorageFailed, Unauthenticated
 from garbi.base.failpoints import reach
 from garbi.hyper_api.vocabulary import State
 from garbi.iaas.converge import Absent, Sight, is_off
@@ -29,6 +29,7 @@ from garbi.iaas.loops.looking import read, read_state
 from garbi.iaas.loops.news import Word
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.returning import Returning
+from garbi.iaas.loops.standing import Standing
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Load, Node, NodeState
 from garbi.iaas.monitor.facts import Facts, read_facts
@@ -40,9 +41,6 @@ from garbi.iaas.store.database import Database
 from garbi.iaas.workflows.facts import note_facts
 
 log = logging.getLogger(__name__)
-
-SEEN_EVERY_S = 10.0
-"""How often it is written down that a node answers of which nothing else has changed."""
 
 LOOK_EVERY_S = 30.0
 """How often a node is looked at of which nothing is heard but that it is there."""
@@ -106,7 +104,7 @@ class NodeWatch:
         self.answered_at: float | None = None
         self._parts = parts
         self._began = self._checked_at = parts.clock.monotonic()
-        self._written_at = float("-inf")
+        self._standing = Standing(parts.database, parts.clock)
         self._missed, self._late_s = 0, 0.0
         self._told: tuple[str, int] | None = None
         self._noticed: tuple[str, int] | None = None
@@ -213,6 +211,9 @@ class NodeWatch:
                 answer = parts.book.check(node, client, addresses)
         except Stranger as stranger:
             self._estrange(node, str(stranger))
+        except StorageFailed as error:  # it is there, and has said so
+            self.answered_at = self._parts.clock.monotonic()
+            self._standing.note(node, node.load, error.detail, going_down=node.leaving_at is not None)
         except StaleOrder as error:
             self._be_overtaken(node, error)
         except GarbiError as error:
@@ -234,10 +235,7 @@ class NodeWatch:
         self._told = answer.boot_id, answer.last_event
         if self._told != self._noticed or node.state in RETURNING:
             self._wanted.set()
-        if moment - self._written_at >= SEEN_EVERY_S:
-            with self._parts.database.write() as transaction:
-                nodes.note_seen(transaction, self.name, Load(answer.load1, answer.mem_used), now)
-            self._written_at = moment
+        self._standing.note(node, Load(answer.load1, answer.mem_used), answer.unwritable, answer.going_down)
 
     def _be_overtaken(self, node: Node, error: StaleOrder) -> None:
         """It is there, and obeys another controller, or knows of a later lease than the database does."""
@@ -327,7 +325,7 @@ class NodeWatch:
             return
         with self._parts.database.write() as transaction:
             note_facts(transaction, self.name, facts, self._parts.clock.now())
-        self._written_at = self._parts.clock.monotonic()
+        self._standing.written()
 
     def _return(self, node: Node, state: NodeState) -> None:
         """It takes machines again, and what was left on it has been dealt with."""

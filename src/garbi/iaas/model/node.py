@@ -128,6 +128,7 @@ class Node:
     declared dead: orders of an earlier lease have no effect there. `failure` says why it is failed; `touched`, that something of
     ours may be on its host. `host_mem` is the memory of the whole host in MiB, 0 where that is not known.
     A `witness` carries no machines: it is one more voice when another node is not heard.
+    `unwritable` says why nothing can be written there; `leaving_at` is when it said that its host goes down.
     """
 
     name: str
@@ -160,11 +161,20 @@ class Node:
     host_mem: int = 0
     power: Power | None = None
     witness: bool = False
+    unwritable: str = ""
+    leaving_at: datetime | None = None
 
     @property
     def address(self) -> str:
         """`host:port` of its hyper."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def words(self) -> str:
+        """The reason of its state, or what else there is to say of it."""
+        leaving = "" if self.leaving_at is None else f"going down since {self.leaving_at.isoformat(timespec='seconds')}"
+        failed = f"it cannot write on its disk: {self.unwritable}" if self.unwritable else ""
+        return "; ".join(filter(None, (self.reason, leaving, failed)))
 
     @property
     def free(self) -> Amounts:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from garbi import __version__
 from garbi.base.clock import to_wire
-from garbi.base.errors import DatabaseDamaged, InvalidField, NoSpace, UnknownFilter
+from garbi.base.errors import DatabaseDamaged, InvalidField, NoSpace, StorageFailed, UnknownFilter
 from garbi.hyper_api.schemas import Violation
 from garbi.iaas.rest.state import ControllerOf
 from garbi.iaas_api import schemas
@@ -54,6 +54,15 @@ def health(controller: ControllerOf, response: Response) -> schemas.Health:
     """Whether the controller does its work, and whether it is the one of several that leads."""
     if not controller.healthy():
         response.status_code = 503
-        return schemas.Health(status="failing", version=__version__, leads=False, term=0, leader="")
+        failure = controller.unwritable()
+        return schemas.Health(
+            status="failing",
+            version=__version__,
+            code=StorageFailed.code if failure else None,
+            detail=failure or None,
+            leads=False,
+            term=0,
+            leader="",
+        )
     term, leader = controller.leadership.present()
     return schemas.Health(status="ok", version=__version__, leads=controller.leadership.leads, term=term, leader=leader)

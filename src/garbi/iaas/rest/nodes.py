@@ -172,7 +172,7 @@ def describe(node: Node, machines: int) -> schemas.Node:
         name=node.name,
         address=node.address,
         state=node.state.value,
-        reason=node.reason,
+        reason=node.words,
         capacity=_amounts(node.has),
         limit=_amounts(node.limit),
         use=_amounts(node.reserved),

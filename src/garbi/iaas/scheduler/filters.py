@@ -141,6 +141,18 @@ def _clipped(text: str) -> str:
 FILTERS: tuple[Filter, ...] = (
     Filter("node", _named, lambda a, c: "another node asked for", lambda a, c: f"node {a.node} was asked for"),
     Filter("state", _ready, lambda a, c: f"state {_state_word(a, c)}", _state_reason),
+    Filter(
+        "storage",
+        lambda a, c: not c.node.unwritable,
+        lambda a, c: "a disk that has failed",
+        lambda a, c: f"the node cannot write on its disk: {_clipped(c.node.unwritable)}",
+    ),
+    Filter(
+        "leaving",
+        lambda a, c: c.node.leaving_at is None,
+        lambda a, c: "a host that goes down",
+        lambda a, c: "the host of the node goes down",
+    ),
     Filter("type", _has_type, lambda a, c: f"type {a.type} missing", _type_reason),
     Filter(
         "architecture",

@@ -16,7 +16,7 @@ from garbi.iaas.store.schema import AMOUNTS
 
 PLAIN = (
     "name", "host", "port", "provision", "state", "reason", "draining", "architecture", "cluster_id", "boot_id", "epoch",
-    "lease", "operation", "failure", "touched", "witness",
+    "lease", "operation", "failure", "touched", "witness", "unwritable",
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def facts_row(node: Node) -> dict[str, Any]:
         "boot_id": node.boot_id,
         "host_mem": node.host_mem,
         "seen_at": moment_text(node.seen_at),
+        "leaving_at": moment_text(node.leaving_at),
     }
 
 
@@ -93,6 +94,8 @@ def from_row(row: Row[Any]) -> Node:
         witness=row.witness,
         host_mem=row.host_mem,
         power=None if row.power is None else Power(**row.power | {"secrets": tuple(row.power["secrets"])}),
+        unwritable=row.unwritable,
+        leaving_at=moment_of(row.leaving_at),
     )
 
 

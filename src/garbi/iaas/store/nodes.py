@@ -29,7 +29,7 @@ from garbi.iaas.model.node import (
 from garbi.iaas.model.power import Power
 from garbi.iaas.store import events
 from garbi.iaas.store.database import Transaction
-from garbi.iaas.store.node_rows import facts_row, from_row, load_row, power_value, to_row
+from garbi.iaas.store.node_rows import facts_row, from_row, load_row, moment_text, power_value, to_row
 from garbi.iaas.store.schema import AMOUNTS, machines, nodes
 
 SHOWN_MACHINES = 5
@@ -165,6 +165,20 @@ def set_state(
 def note_reason(transaction: Transaction, name: str, reason: str) -> bool:
     """Write more about why a node is in its state; False when there is no such node."""
     return _update(transaction, name, reason=reason)
+
+
+def note_condition(
+    transaction: Transaction, name: str, unwritable: str, leaving_at: datetime | None, now: datetime
+) -> Node | None:
+    """Write what a node says of its disk, and since when its host goes down, with an event; None when there is no such node."""
+    present = _locked(transaction.connection, name)
+    if present is None:
+        return None
+    changed = replace(present, unwritable=unwritable, leaving_at=leaving_at)
+    _update(transaction, name, unwritable=unwritable, leaving_at=moment_text(leaving_at))
+    told = {"state": changed.state, "actor": events.node_actor(name), "reason": changed.words}
+    events.append(transaction, Subject.NODE, name, events.Kind.CHANGED, now, **told)
+    return changed
 
 
 def note_touched(transaction: Transaction, name: str) -> bool:

@@ -6,11 +6,11 @@ A container that somebody renames stays the machine; one that has the labels of 
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 from pathlib import Path
 
-from garbi.base.errors import DriverFailed, GarbiError, NoSpace
+from garbi.base.disks import kind_of
+from garbi.base.errors import DriverFailed, GarbiError
 
 
 class Notes:
@@ -42,8 +42,9 @@ class Notes:
                 beside.write_text(container_id)
                 beside.replace(self._directory / machine_id)
             except OSError as error:
-                kind = NoSpace if error.errno == errno.ENOSPC else DriverFailed
-                raise kind(f"the container of machine {machine_id} cannot be noted: {error.strerror}") from error
+                raise kind_of(error, DriverFailed)(
+                    f"the container of machine {machine_id} cannot be noted: {error.strerror}"
+                ) from error
             self._read()[machine_id] = container_id
 
     def adopt(self, machine_id: str, container_id: str) -> None:

@@ -5,18 +5,17 @@ Each stays an overlay of its image where it was one, so the image's content must
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from garbi.base.errors import Conflict, DriverFailed, NoSpace
+from garbi.base.disks import kind_of
+from garbi.base.errors import Conflict, DriverFailed
 from garbi.base.failpoints import reach
 from garbi.hyper.drivers.protocol import KeptDisk
 
 DISK, KEPT = ".qcow2", ".kept"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class KeptDisks:
@@ -65,8 +64,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = NoSpace if error.errno in _NO_SPACE else DriverFailed
-        raise kind(f"the kept disk {error.filename}: {error.strerror}") from error
+        raise kind_of(error, DriverFailed)(f"the kept disk {error.filename}: {error.strerror}") from error
 
 
 def _described(file: Path) -> KeptDisk:
