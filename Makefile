@@ -1,6 +1,6 @@
 # One command for each thing. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help packages test-packages setup check test land soak demo demo-stop dev bench format docs lock clean
+.PHONY: help packages test-packages setup check test land soak storm demo demo-stop dev bench format docs lock clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -32,6 +32,9 @@ land: ## run .ci/run on a clone of main, and note the commit when it is green
 
 soak: .venv/.filled ## simulate clouds that break, an hour long; ARGS="--minutes 600 --seed 5000"
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation.check --minutes 60 $(ARGS)
+
+storm: setup test-packages ## break real hosts in containers, an hour long; ARGS="--minutes 10 --seed 7"
+	@$(BIN)/python -m tests.cloud.storms $(ARGS)
 
 demo: setup ## a virtual machine and a container, each serving a page
 	@$(BIN)/python scripts/demo

@@ -46,6 +46,10 @@ class Sightings:
         """Look no more; the machines that ran on two hosts at once, and where."""
         self._ending.set()
         self._thread.join()
+        return self.twice()
+
+    def twice(self) -> dict[str, str]:
+        """The machines that were seen running on two hosts at once until now, and where."""
         return dict(self._twice)
 
     def running(self) -> dict[str, list[tuple[str, int]]]:
