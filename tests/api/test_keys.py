@@ -10,7 +10,7 @@ AWAY = {"Idempotency-Key": "k1", "Prefer": "respond-async"}
 
 
 def test_a_create_that_failed_is_there_however_often_it_is_asked_for_again(start_server: StartServer) -> None:
-    server = start_server({"faults": "start:1:driver-failed"})
+    server = start_server({"faults": "prepare:1:image-rejected"})
     server.ask("POST", "/hyper/machines", SPEC, AWAY)
     failed = server.ask("GET", "/hyper/machines/web", headers={"Prefer": "wait=60"}).json()
     assert failed["state"] == "failed"

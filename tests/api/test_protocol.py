@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,13 +101,8 @@ def test_every_operation_refuses_a_query_field_that_it_does_not_know(
 
 
 def test_an_unexpected_failure_tells_an_id_and_nothing_else(server: Server) -> None:
-    database = server.agent.settings.data_dir / "hyper.db"
-    broken_file = database.with_name("broken")
-    broken_file.write_bytes(b"this is no database" * 1000)
-    broken_file.replace(database)  # in one go: whoever opens it from now on finds it broken
-    for log in ("hyper.db-wal", "hyper.db-shm"):
-        database.with_name(log).unlink(missing_ok=True)
-    server.agent._parts.database.close()  # those that were opened before are kept by nobody, and a request opens anew
+    with closing(sqlite3.connect(server.agent.settings.data_dir / "hyper.db")) as database:
+        database.execute("ALTER TABLE machines RENAME TO nowhere")  # what nobody foresees
     broken = server.ask("GET", "/hyper/machines")
     assert (broken.status, broken.json()["code"]) == (500, "internal-error")
     assert len(broken.json()["correlation_id"]) == 32

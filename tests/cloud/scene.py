@@ -103,37 +103,6 @@ class Scene:
         movable = [machine for machine in lasting if machine["on_node_failure"] == "recreate"]
         return all(machine["state"] == "running" and machine["node"] != name for machine in movable)
 
-    def populate(self) -> None:
-        """Make the machines that must outlast everything: two containers on each node, and a virtual machine."""
-        for number, name in enumerate(NAMES):
-            for policy in ("recreate", "stay"):
-                order = {"image": "container", "id": f"lasting-{policy}-{number}", "node": name, "mem": 32}
-                restart = "always" if policy == "stay" else "on-failure"
-                self.client().machines.add({**order, "on_node_failure": policy, "restart": restart}, wait_s=60)
-        self.client().machines.add({"image": "vm", "id": "lasting-vm", "node": "n3", "mem": 128}, wait_s=120)
-        self.at_rest()
-
-    def take(self, turns: Iterable[tuple[Turn, str]]) -> None:
-        """Let things happen one after the other, while others make and remove machines; after each all is as it was wished."""
-        with load(self) as tally:
-            for turn, name in turns:
-                print(f"{turn.__name__} {name} …", flush=True)
-                turn(self, name)
-                self.at_rest()
-        print(tally, flush=True)
-        assert tally["made"] > 0
-
-    def check(self) -> None:
-        """Nothing was lost, doubled, orphaned or stuck."""
-        for name in [name for name in self.machines() if name.startswith("load")]:
-            self.client().machines.remove(name, wait_s=60)
-        self.at_rest("")
-        self.wait(lambda: self.client().audit() == [], lambda: str(self.client().audit()))
-        assert self.sightings.twice() == {}
-        assert {name: len(places) for name, places in self.processes("").items()} == {
-            name: 1 for name, machine in self.machines().items() if machine["type"] == "docker"
-        }
-
     def at_rest(self, prefix: str = "lasting") -> None:
         """Wait until every node is ready, and every machine of that prefix is as it is wished."""
         self.wait(lambda: all(node["state"] == "ready" for node in self.nodes().values()), self.told)
@@ -208,6 +177,40 @@ def load(scene: Scene) -> Iterator[dict[str, int]]:
         ending.set()
         for worker in workers:
             worker.join(120)
+
+
+def populate(scene: Scene) -> None:
+    """Make the machines that must outlast everything: two containers on each node, and a virtual machine."""
+    for number, name in enumerate(NAMES):
+        for policy in ("recreate", "stay"):
+            order = {"image": "container", "id": f"lasting-{policy}-{number}", "node": name, "mem": 32}
+            restart = "always" if policy == "stay" else "on-failure"
+            scene.client().machines.add({**order, "on_node_failure": policy, "restart": restart}, wait_s=60)
+    scene.client().machines.add({"image": "vm", "id": "lasting-vm", "node": "n3", "mem": 128}, wait_s=120)
+    scene.at_rest()
+
+
+def take(scene: Scene, turns: Iterable[tuple[Turn, str]]) -> None:
+    """Let things happen one after the other, while others make and remove machines; after each all is as it was wished."""
+    with load(scene) as tally:
+        for turn, name in turns:
+            print(f"{turn.__name__} {name} …", flush=True)
+            turn(scene, name)
+            scene.at_rest()
+    print(tally, flush=True)
+    assert tally["made"] > 0
+
+
+def check(scene: Scene) -> None:
+    """Nothing was lost, doubled, orphaned or stuck."""
+    for name in [name for name in scene.machines() if name.startswith("load")]:
+        scene.client().machines.remove(name, wait_s=60)
+    scene.at_rest("")
+    scene.wait(lambda: scene.client().audit() == [], lambda: str(scene.client().audit()))
+    assert scene.sightings.twice() == {}
+    assert {name: len(places) for name, places in scene.processes("").items()} == {
+        name: 1 for name, machine in scene.machines().items() if machine["type"] == "docker"
+    }
 
 
 @contextmanager

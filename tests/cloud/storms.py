@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import hosts
 from .conftest import at_once
-from .scene import NAMES, Scene, Turn
+from .scene import NAMES, Scene, Turn, check, populate, take
 from .turns import KINDS
 
 
@@ -48,9 +48,9 @@ def main() -> int:
                 host.wait_for("docker info >/dev/null && virsh -c qemu:///system uri")
             scene = Scene(lab, made, Path(name))
             try:
-                scene.populate()
-                scene.take(storm(chosen.seed, chosen.minutes))
-                scene.check()
+                populate(scene)
+                take(scene, storm(chosen.seed, chosen.minutes))
+                check(scene)
             except AssertionError as error:
                 print(f"storm: seed {chosen.seed}: {error}", file=sys.stderr)
                 return 1

@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import at_once
 from .hosts import Lab
-from .scene import NAMES, Scene
+from .scene import NAMES, Scene, check, populate, take
 from .storms import storm
 from .turns import TURNS
 
@@ -23,18 +23,18 @@ def scene(lab: Lab, packaged_image: str, tmp_path_factory: pytest.TempPathFactor
     at_once(*[lambda h=host: h.wait_for("docker info >/dev/null && virsh -c qemu:///system uri") for host in hosts])  # type: ignore[misc]
     made = Scene(lab, hosts, tmp_path_factory.mktemp("chaos"))
     try:
-        made.populate()
+        populate(made)
         yield made
     finally:
         made.close()
 
 
 def test_whatever_dies_in_turns_under_load_nothing_is_lost_and_nothing_runs_twice(scene: Scene) -> None:
-    scene.take(TURNS)
-    scene.check()
+    take(scene, TURNS)
+    check(scene)
 
 
 def test_three_minutes_of_a_storm_lose_nothing_and_double_nothing(scene: Scene) -> None:
     """The storm of `make storm`, cut short."""
-    scene.take(storm(SEED, MINUTES))
-    scene.check()
+    take(scene, storm(SEED, MINUTES))
+    check(scene)
