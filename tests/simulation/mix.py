@@ -32,7 +32,6 @@ BORNE = (
     "slow-steps",
     "cut-between-nodes",
     "agent-away",
-    "database-lost",
 )
 """Those for which nothing is known that would have to be mended: the regular runs have these."""
 
