@@ -87,7 +87,7 @@ def test_a_machine_that_is_not_listed_for_a_moment_has_not_disappeared(open_fake
 
 def test_a_machine_that_stays_away_has_disappeared(open_fake_agent: OpenAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "ABSENT_AT_START_S", 0.5)
-    agent = open_fake_agent()
+    agent = open_fake_agent(resync_period_s=0.1)
     world: FakeWorld = world_of(agent)
     made(agent)
     world.engine.name_machines(False)
