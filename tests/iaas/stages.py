@@ -28,8 +28,9 @@ LEAST: Mapping[str, frozenset[str]] = {
         "machine.removed.recorded",
     }),
     "drain": frozenset({
-        "node.drain.recorded", "operation.node-drain.1.begun", "drain.removed", "placement.replace.reserved",
-        "store.machine.moved", "drain.moved", "operation.node-drain.1.done", "operation.node-drain.recorded",
+        "node.drain.recorded", "operation.node-drain.1.begun", "drain.leaving.recorded", "machine.leave.begun",
+        "machine.leave.done", "machine.vacated.recorded", "failover.planned", "failover.move.reserved",
+        "store.machine.moved", "failover.move.recorded", "operation.node-drain.1.done", "operation.node-drain.recorded",
     }),
     "undrain": frozenset({"node.undrain.recorded"}),
     "join": frozenset({

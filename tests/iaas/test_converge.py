@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
 from garbi.iaas.converge import (
+    NEVER_AGAIN,
     PASSING,
     Absent,
     Act,
     Await,
+    Certainty,
     Gone,
     Lost,
     Mirror,
@@ -22,11 +24,12 @@ from garbi.iaas.converge import (
     Sight,
     Silent,
     Step,
+    Vacate,
     is_news,
     next_step,
     nothing_sent,
 )
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.monitor.failover import reason_of_loss
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -86,7 +89,20 @@ WAITED = Mirror(State.REMOVING, settled=False)
 LEAVING = replace(GOING, settled=False)
 STUCK = replace(GOING, settled=True, reason="the disk is stuck")
 
+LATER = replace(OURS, epoch=3)
+GONE = Absent(Certainty.GONE)
+UNSURE = Absent(Certainty.UNSURE, "nobody knows")
+
+STAYS = replace(MADE, on_node_failure=NodeFailurePolicy.STAY)
+LEAVES = replace(MADE, moving=Moving.LEAVING, moving_why="n1 is drained")
+LEAVES_STOPPED = replace(LEAVES, wish=Wish.STOPPED, generation=2)
+LEFT = replace(LEAVES, moving=Moving.GONE, state=State.PENDING, told_generation=0, settled_generation=0)
+
 DISAPPEARED = Mirror(State.FAILED, "it disappeared from node n1")
+DISAPPEARED_FOR_GOOD = Mirror(State.FAILED, f"it disappeared from node n1; {NEVER_AGAIN}")
+MAYBE = "it disappeared from node n1, perhaps: nobody knows"
+OTHER = "another machine of that id is on node n1: whether this one is gone is not known"
+CONFIRM = Act(Step.CONFIRM, State.RUNNING)
 CREATE = Act(Step.CREATE, State.CREATING)
 DISTRIBUTE = Act(Step.DISTRIBUTE, State.CREATING)
 REMOVE = Act(Step.REMOVE, State.REMOVING)
@@ -105,10 +121,33 @@ CASES: list[tuple[str, Machine, Seen, object]] = [
     ("what the node says is so", MADE, OURS, Mirror(State.RUNNING, address="10.0.0.2")),
     ("what goes on is not settled", MADE, BUSY, Mirror(State.STOPPING, "it hesitates", "10.0.0.2", settled=False)),
     ("nothing follows from silence", MADE, Silent(), Await()),
-    ("what is lost is not made again", MADE, Absent(), DISAPPEARED),
-    ("what is lost is not made again for a wish either", WISHED, Absent(), DISAPPEARED),
+    ("of what is not listed the engine is asked", MADE, Absent(), CONFIRM),
+    ("what is gone for certain is made again", MADE, GONE, Vacate(here=True)),
+    ("what may be there is not made again", MADE, UNSURE, Mirror(State.FAILED, MAYBE)),
+    ("what is lost is not made again to be stopped", WISHED, Absent(), DISAPPEARED),
+    ("what stays is not made again", STAYS, Absent(), DISAPPEARED_FOR_GOOD),
+    ("what stays is not made again even when it is gone", STAYS, GONE, DISAPPEARED_FOR_GOOD),
     ("somebody else's machine is not ours", MADE, FOREIGN, DISAPPEARED),
-    ("an earlier assignment is not this one", MADE, OLD, DISAPPEARED),
+    ("what a later assignment made is not ours to touch", MADE, LATER, DISAPPEARED),
+    ("an earlier assignment is not this one", MADE, OLD, Act(Step.REMOVE, State.RUNNING)),
+    ("an earlier assignment is waited for", MADE, OLD_GOING, Await()),
+    ("an earlier assignment of what stays is not this one", STAYS, OLD, DISAPPEARED_FOR_GOOD),
+    ("what goes elsewhere is removed", LEAVES, OURS, Act(Step.LEAVE, State.REMOVING)),
+    ("what is to go elsewhere is removed", replace(LEAVES, moving=Moving.WANTED), OURS, Act(Step.LEAVE, State.REMOVING)),
+    ("what goes elsewhere is removed whatever is wished", LEAVES_STOPPED, OURS, Act(Step.LEAVE, State.REMOVING)),
+    ("what goes elsewhere is waited for", LEAVES, LEAVING, Mirror(State.REMOVING, "n1 is drained", settled=False)),
+    ("why it does not go is shown", LEAVES, STUCK, Mirror(State.REMOVING, "the disk is stuck", settled=False)),
+    ("what left without a word may be there", LEAVES, Absent(), Act(Step.CONFIRM, State.RUNNING)),
+    ("what has left is to go elsewhere", LEAVES, GONE, Vacate(here=False)),
+    ("what may not have left goes nowhere", LEAVES, UNSURE, Mirror(State.FAILED, MAYBE)),
+    ("what leaves a silent node is waited for", LEAVES, Silent(), Await()),
+    ("what leaves a dead node has no node", LEAVES, Lost(), Await()),
+    ("what was never sent leaves at once", replace(NEW, moving=Moving.LEAVING), Absent(), Vacate(here=False)),
+    ("somebody else's machine is no proof that ours left", LEAVES, FOREIGN, Mirror(State.FAILED, OTHER)),
+    ("what has left waits for a node", LEFT, Absent(), Await()),
+    ("what has left waits, whatever its node has", LEFT, OURS, Await()),
+    ("what leaves and is removed goes", replace(LEAVES, wish=Wish.REMOVED), OURS, REMOVE),
+    ("what has left and is removed is gone at once", replace(LEFT, wish=Wish.REMOVED), Silent(), Gone()),
     ("a new wish is told", WISHED, OURS, Act(Step.TELL, State.RUNNING)),
     ("a wish is told even when it is the same word", replace(MADE, generation=2), OURS, Act(Step.TELL, State.RUNNING)),
     ("a wish waits for a silent node", WISHED, Silent(), Await()),

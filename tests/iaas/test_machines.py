@@ -16,7 +16,7 @@ from garbi.base.errors import (
     NotFound,
     PortTaken,
 )
-from garbi.hyper_api.vocabulary import RestartPolicy, State, Wish
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
 from garbi.iaas.model.marks import marks
 from garbi.iaas.model.operation import OperationState
 
@@ -204,11 +204,13 @@ def test_a_name_that_somebody_else_has_on_the_node_is_refused_and_theirs_is_left
 def test_what_happens_at_the_node_is_seen_here(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     (host,) = fake_nodes(1)
     cloud.add(id="killed", restart=RestartPolicy.NO)
-    cloud.add(id="deleted")
+    cloud.add(id="deleted", on_node_failure=NodeFailurePolicy.STAY)
     host.world.kill("killed", "out of memory")
     assert "out of memory" in machine_is(cloud, "killed", State.FAILED).reason
     host.client.machines.remove("deleted")
-    assert machine_is(cloud, "deleted", State.FAILED).reason == "it disappeared from node n1"
+    assert machine_is(cloud, "deleted", State.FAILED).reason.startswith(
+        "it disappeared from node n1; its disk went with it"
+    )
     assert host.running() == []
     cloud.controller.machines.remove("deleted")
     cloud.gone("deleted")

@@ -11,7 +11,7 @@ from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, machine_s
 
 from garbi.base.errors import AlreadyExists, AlreadyInState, Conflict, InvalidField, NotFound, NothingFits
 from garbi.hyper.host.capacity import memory_total_mib
-from garbi.hyper_api.vocabulary import RestartPolicy, State, Wish
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State, Wish
 from garbi.iaas.model.node import NodeSpec, NodeState
 from garbi.iaas.model.operation import OperationState
 from garbi.iaas.workflows import remove_node
@@ -245,7 +245,7 @@ def test_drain_moves_what_it_can_and_stops_the_rest(cloud: Cloud, fake_nodes: Ma
     old, new = fake_nodes(2)
     for number in range(3):
         cloud.add(id=f"free{number}", node="n1")
-    cloud.add(id="bound", node="n1", ports=[(free_port(), 80)])
+    cloud.add(id="bound", node="n1", on_node_failure=NodeFailurePolicy.STAY)
     cloud.add(id="stopped", node="n1", wish=Wish.STOPPED)
     operation = cloud.finished(cloud.controller.nodes.drain("n1"))
     assert operation.state is OperationState.DONE, operation

@@ -86,6 +86,15 @@ class MachineCalls:
         """One machine, once it has settled where `wait_s` allows; raises NotFound."""
         return self._calls.document("GET", _machine(id), wait_s=wait_s)
 
+    def traces(self, id: str, type: str, assignment: Assignment | None = None) -> Document:
+        """What is left of a machine of that type: whether it is recorded, and whether its engine has it.
+
+        Raises DriverUnavailable when that cannot be asked, StaleOrder when a later controller is obeyed; NotFound where the host
+        is of an earlier version.
+        """
+        path = target(_machine(id) + "/traces", {"type": type})
+        return self._calls.document("GET", path, headers=_ordered(assignment))
+
     def add(
         self,
         spec: Mapping[str, Any],

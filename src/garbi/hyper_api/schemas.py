@@ -247,6 +247,19 @@ class Driver(BaseModel):
     details: dict[str, str]
 
 
+class Traces(BaseModel):
+    """What is left of a machine on a host."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_example({"id": "web", "type": "docker", "recorded": False, "at_engine": False})
+    )
+
+    id: str
+    type: str
+    recorded: bool = Field(description="whether the agent has such a machine")
+    at_engine: bool = Field(description="whether its engine, which was asked, has anything under its name")
+
+
 class Figures(BaseModel):
     """Live figures of a running machine, counted since its start."""
 

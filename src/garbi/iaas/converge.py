@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
-from garbi.iaas.model.machine import REACHED, Machine
+from garbi.iaas.model.machine import REACHED, Machine, Moving
 
 
 class Step(StrEnum):
@@ -19,6 +19,11 @@ class Step(StrEnum):
     CREATE = "create"
     TELL = "tell"
     REMOVE = "remove"
+    LEAVE = "leave"
+    """Remove it where it is, because it goes elsewhere."""
+
+    CONFIRM = "confirm"
+    """Ask whether nothing of it is there: neither a row nor, at the engine, a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,20 @@ class Sight:
     going: bool = False
 
 
+class Certainty(StrEnum):
+    """Whether nothing is left of a machine that its node does not list."""
+
+    NOT_ASKED = "not-asked"
+    UNSURE = "unsure"
+    GONE = "gone"
+
+
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The node answers, and has no such machine."""
+    """The node answers, and does not list such a machine, which alone proves nothing; `why` it may be there all the same."""
+
+    certainty: Certainty = Certainty.NOT_ASKED
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +94,26 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Vacate:
+    """Nothing of the machine, which is still to be, is left on its node: write that down, and have it made again.
+
+    `here`: on the same node, as long as that takes machines; else wherever it fits.
+    """
+
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Await:
     """Nothing can be said now; the node's next word will bring the machine back here."""
 
 
-Decision = Act | Mirror | Gone | Await
+Decision = Act | Mirror | Gone | Vacate | Await
 
 DISAPPEARED = "it disappeared from node"
 """How the reason begins when a node has lost a machine."""
+
+NEVER_AGAIN = "its disk went with it, and by its policy (stay) it is not made from its image again"
 
 HELD = "held: "
 """How a node's reason begins when a machine may not run there before it is told once more."""
@@ -102,6 +130,8 @@ def next_step(machine: Machine, seen: Seen, image_there: bool) -> Decision:
     """
     if machine.wish is Wish.REMOVED:
         return _toward_removed(machine, seen)
+    if machine.moving is not Moving.NO:
+        return _toward_elsewhere(machine, seen)
     if isinstance(seen, Lost):
         return _without_node(machine)
     if machine.told_generation == 0:
@@ -130,7 +160,8 @@ def nothing_sent(machine: Machine) -> bool:
 
 
 def _toward_removed(machine: Machine, seen: Seen) -> Decision:
-    if nothing_sent(machine) or isinstance(seen, Lost):  # what lies on a dead node is removed when that is back
+    # What lies on a dead node is removed when that is back.
+    if nothing_sent(machine) or machine.moving is Moving.GONE or isinstance(seen, Lost):
         return Gone()
     if isinstance(seen, Silent):
         return Await()
@@ -154,9 +185,35 @@ def _without_node(machine: Machine) -> Decision:
     return Mirror(machine.state if machine.settled else state, machine.reason)
 
 
+def _toward_elsewhere(machine: Machine, seen: Seen) -> Decision:
+    """A machine that is to leave its node: what was begun is completed, and it goes nowhere before it is gone for certain."""
+    if machine.moving is Moving.GONE or isinstance(seen, Lost | Silent):
+        return Await()
+    if nothing_sent(machine):
+        return Vacate(here=False)
+    if isinstance(seen, Absent):
+        return _unlisted(machine, seen, Vacate(here=False))
+    if seen.epoch is None or seen.epoch > machine.epoch:
+        return Mirror(
+            State.FAILED, f"another machine of that id is on node {machine.node}: whether this one is gone is not known"
+        )
+    if seen.going:
+        return Mirror(State.REMOVING, seen.reason or machine.moving_why, settled=False)
+    return Act(Step.LEAVE, State.REMOVING)
+
+
+def _unlisted(machine: Machine, seen: Absent, then: Vacate) -> Decision:
+    """Of a machine that its node does not list, that its engine has nothing either has to be known before it is made again."""
+    if seen.certainty is Certainty.NOT_ASKED:
+        return Act(Step.CONFIRM, machine.state)
+    if seen.certainty is Certainty.GONE:
+        return then
+    return Mirror(State.FAILED, f"{DISAPPEARED} {machine.node}, perhaps: {seen.why}")
+
+
 def _as_seen(machine: Machine, seen: Sight | Absent) -> Decision:
     if isinstance(seen, Absent) or seen.epoch != machine.epoch:
-        return Mirror(State.FAILED, f"{DISAPPEARED} {machine.node}")
+        return _disappeared(machine, seen)
     held = machine.wish is Wish.RUNNING and seen.settled and seen.reason.startswith(HELD)
     if machine.told_generation < machine.generation or held:
         return Act(Step.TELL, machine.state)
@@ -169,6 +226,17 @@ def _why(machine: Machine, seen: Sight) -> str:
         return seen.reason
     known = machine.state is seen.state and machine.reason
     return known or f"it is {seen.state} on node {machine.node}, which does not say why"
+
+
+def _disappeared(machine: Machine, seen: Sight | Absent) -> Decision:
+    """A machine that its node was told of and has no more: one that comes from its image is made again, if it is to run."""
+    again = machine.wish in UP and machine.on_node_failure is NodeFailurePolicy.RECREATE
+    if again and isinstance(seen, Absent):
+        return _unlisted(machine, seen, Vacate(here=True))
+    if again and isinstance(seen, Sight) and seen.epoch is not None and seen.epoch < machine.epoch:
+        return Await() if seen.going else Act(Step.REMOVE, machine.state)
+    why = f"; {NEVER_AGAIN}" if machine.on_node_failure is NodeFailurePolicy.STAY else ""
+    return Mirror(State.FAILED, f"{DISAPPEARED} {machine.node}{why}")
 
 
 def _toward_created(machine: Machine, seen: Seen, image_there: bool) -> Decision:

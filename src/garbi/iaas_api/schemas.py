@@ -101,6 +101,7 @@ class Node(BaseModel):
             "machines": 2,
             "draining": False,
             "witness": False,
+            "drained": [],
             "architecture": "x86_64",
             "drivers": [
                 {
@@ -141,6 +142,7 @@ class Node(BaseModel):
     machines: int = Field(description="how many are assigned to it")
     draining: bool = Field(description="whether it takes no new machines, also after an unreachable time")
     witness: bool = Field(False, description="whether it carries no machines, and is a voice only")
+    drained: list[str] = Field(description="the machines that its drain has stopped, and that an undrain starts again")
     architecture: str
     drivers: list[NodeDriver]
     versions: dict[str, str]

@@ -20,12 +20,14 @@ from garbi.base.errors import (
     StaleOrder,
 )
 from garbi.base.failpoints import reach
+from garbi.base.names import check_name
 from garbi.hyper.agent.events import EventFeed
 from garbi.hyper.agent.orphans import Orphans
 from garbi.hyper.agent.placement import ImageChoice, Placement
 from garbi.hyper.drivers.protocol import ConsoleLog, Driver, Figures, GuestNetwork, LiveFigures, Pausable
 from garbi.hyper.leases.leases import Leases
 from garbi.hyper.loops.converger import Converger
+from garbi.hyper.loops.looking import look_at_engine
 from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.kept import LONGEST_KEEP_S
@@ -46,6 +48,14 @@ class Host:
     node: str
     boot_id: str
     capacity: Capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What an agent and its engine have of a machine."""
+
+    recorded: bool
+    at_engine: bool
 
 
 class Machines:
@@ -162,6 +172,22 @@ class Machines:
         """The machine with that id; raises NotFound, which says when it was removed if it was."""
         with self._database.read() as connection:
             return self._get(connection, machine_id)
+
+    def find_traces(self, machine_id: str, type_name: str, assignment: Assignment | None = None) -> Traces:
+        """What is left of a machine: a row, and what its engine has under its name.
+
+        That an agent lists no machine proves nothing, since its database may have been lost. Raises InvalidField, UnknownType,
+        DriverUnavailable when its engine cannot be asked.
+        """
+        check_name("id", machine_id)
+        self._check_order(assignment)  # who was overtaken might act on the answer
+        driver = self._converger.watch(type_name)
+        info = driver.info()
+        if not info.available:
+            raise DriverUnavailable(f"driver {type_name} is not available: {info.reason}", driver=type_name)
+        at_engine = look_at_engine(driver, machine_id)
+        with self._database.read() as connection:  # after the engine: what came to be in between has a row
+            return Traces(table.find(connection, machine_id) is not None, at_engine)
 
     def list(self, query: MachineQuery | None = None) -> list[Machine]:
         """The machines that a query asks for, the oldest first."""

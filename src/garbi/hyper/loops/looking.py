@@ -20,6 +20,11 @@ def look_at(machine: Machine, driver: Driver) -> Observation | None:
     return next(iter(_observed(driver, machine.id)), None)
 
 
+def look_at_engine(driver: Driver, machine_id: str) -> bool:
+    """Whether the driver sees anything of a machine, whatever is recorded of it; raises DriverUnavailable."""
+    return bool(_observed(driver, machine_id))
+
+
 def look_at_all(driver: Driver) -> dict[str, Observation]:
     """What the driver sees of all machines, by their ids; raises DriverUnavailable."""
     return {each.machine_id: each for each in _observed(driver, None)}

@@ -191,6 +191,19 @@ def show_figures(id: str, agent: AgentOf) -> schemas.Figures:
     )
 
 
+@router.get(
+    "/hyper/machines/{id}/traces",
+    dependencies=[Depends(takes("type"))],
+    responses=documented(UnknownFilter, StaleOrder, InvalidField, UnknownType, DriverUnavailable),
+)
+def show_traces(
+    id: str, type: Annotated[str, Query(description="which driver made it")], agent: AgentOf, ordered: Ordered
+) -> schemas.Traces:
+    """What is left of a machine: whether it is recorded here, and whether its engine has it, which is asked."""
+    found = agent.machines.find_traces(id, type, ordered)
+    return schemas.Traces(id=id, type=type, recorded=found.recorded, at_engine=found.at_engine)
+
+
 def read_spec(body: schemas.MachineRequest) -> MachineSpec:
     """What a request asks for as a value; the model checks it."""
     return MachineSpec(

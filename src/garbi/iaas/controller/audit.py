@@ -16,6 +16,7 @@ from garbi.iaas.loops.looking import read
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.tombstone import Tombstone
+from garbi.iaas.monitor.failover import UP
 from garbi.iaas.monitor.verdict import TRUSTED
 from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.store import audit as records
@@ -110,6 +111,10 @@ def _compare(node: Node, reported: dict[str, Sight], rows: dict[str, Machine]) -
             yield Violation(invariant, machine_id, f"{sight.state} on {node.name}, but it belongs on {row.node}")
     for machine_id, row in sorted(rows.items()):
         found = reported.get(machine_id)
+        if row.node == node.name and found is None and _is_owed(row):
+            yield Violation(
+                "I4", machine_id, f"it is to be {row.wish}, and node {node.name} does not have it: {row.reason}"
+            )
         if row.node != node.name or not row.settled or row.state not in EXPECTED:
             continue
         if found is None:
@@ -124,6 +129,11 @@ def _of_tombstone(each: Tombstone) -> str:
         f"it was removed by force while it was silent: {', '.join(each.may_run)} may run on at {each.address}, until "
         f"that is told to remove them{said}; it is asked until {each.until:%Y-%m-%d}"
     )
+
+
+def _is_owed(row: Machine) -> bool:
+    """Whether a machine is to run by what its node was told, and nothing is under way to that end."""
+    return row.wish in UP and row.told_generation > 0 and row.settled and row.state not in EXPECTED
 
 
 def _of_lease(node: Node, leases: list[Document], term: int) -> Iterator[Violation]:

@@ -27,6 +27,7 @@ from garbi.base.tally import Tally
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.controller.placement import Accepted, Placement
+from garbi.iaas.converge import DISAPPEARED, NEVER_AGAIN
 from garbi.iaas.loops.work import Work
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node
@@ -99,6 +100,8 @@ class Machines:
 
         Raises NotFound, AlreadyInState when it is so already, AbilityMissing, Conflict when it cannot be from here.
         """
+        if wish is Wish.STOPPED:
+            self._keep_stopped(machine_id)
         with self._database.write() as transaction:
             machine = self._get(transaction.connection, machine_id)
             if machine.wish is wish and not machine.settled:
@@ -178,6 +181,14 @@ class Machines:
 
     # Helpers in the order in which they are called
 
+    def _keep_stopped(self, machine_id: str) -> None:
+        """A machine that a drain has stopped, and that its user wants stopped too, is started by no undrain."""
+        with self._database.read() as connection:
+            machine = self._get(connection, machine_id)
+        if machine.drained is not None:
+            with self._database.write() as transaction:
+                table.keep_stopped(transaction, machine)
+
     def _count_refusal(self, error: NothingFits) -> None:
         """Once for each rule that spoke against a node; a cloud without nodes has a word of its own."""
         verdicts: list[dict[str, str]] = error.extra.get("verdicts") or []
@@ -244,6 +255,11 @@ def _is_still(machine: Machine, asked: Machine) -> bool:
 def _check_wish(machine: Machine, wish: Wish, node: Node | None) -> None:
     if machine.wish is Wish.REMOVED:
         raise Conflict(f"machine {machine.id} is being removed")
+    if wish is not Wish.STOPPED and machine.reason.startswith(DISAPPEARED) and NEVER_AGAIN in machine.reason:
+        raise Conflict(
+            f"machine {machine.id} cannot be {wish}: {machine.reason}. Remove it and add it anew (iaas vm rm {machine.id}), "
+            f"or bring it back on its host"
+        )
     if machine.settled and machine.wish is wish and machine.as_wished:
         raise AlreadyInState(f"machine {machine.id} is {machine.state} already", state=machine.state)
     if wish is Wish.PAUSED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets as random
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -161,7 +161,7 @@ class Nodes:
         return self._fresh(node)
 
     def undrain(self, name: str) -> Node:
-        """Let a node take machines again; raises NotFound, AlreadyInState, Conflict."""
+        """Let a node take machines again, and start what its drain has stopped; raises NotFound, AlreadyInState, Conflict."""
         with self._database.write() as transaction:
             node = _find(transaction.connection, name)
             _check_carries(node)
@@ -174,9 +174,14 @@ class Nodes:
             else:
                 raise Conflict(f"node {name} is {node.state}: it is not being drained", state=node.state)
             interrupted, node = node.operation, _find(transaction.connection, name)
+            again = machines.wish_drained_again(transaction, name, self._clock.now())
+            again += machines.call_off_moves(transaction, name)
+            again += machines.vacated(transaction.connection)  # for some of them there may be room now
         reach("node.undrain.recorded")
         if interrupted is not None:
             self._work.cancel(interrupted)
+        for machine in again:
+            self._work.wake(machine)
         return self._fresh(node)
 
     def confirm_dead(self, name: str) -> Node:
@@ -206,6 +211,11 @@ class Nodes:
         """How many machines are on each node that has any."""
         with self._database.read() as connection:
             return machines.count_on(connection)
+
+    def drained_on_each(self) -> Mapping[str, Sequence[str]]:
+        """The ids of the machines that a drain has stopped on each node that has any: an undrain starts them again."""
+        with self._database.read() as connection:
+            return machines.drained_on(connection)
 
     # Helpers in the order in which they are called
 

@@ -103,6 +103,12 @@ class Placement:
             ask = self._ask(spec, choose(connection, spec, world.nodes, self._policies))
             return _place(connection, world, ask, spec.labels)
 
+    def explain_again(self, machine: Machine) -> Explanation:
+        """Where a machine would go that leaves its node, with each other node's verdict; nothing is written."""
+        with self._database.read() as connection:
+            world = _World.read(connection).without({str(machine.node)})
+            return _place(connection, world, self._ask_again(machine), machine.labels, but=machine.id)
+
     def replace(self, machine: Machine, exclude: Collection[str] = ()) -> Machine:
         """Assign a machine to another node than its own and those of `exclude`.
 
@@ -170,6 +176,17 @@ class Placement:
             strategy=spec.strategy or self._strategy,
         )
 
+    def _ask_again(self, machine: Machine) -> Ask:
+        """What a machine that is there already asks of another node."""
+        return Ask(
+            type=machine.type,
+            amounts=machine.amounts,
+            ports=machine.ports,
+            require=machine.require,
+            apart=None if machine.apart is None else (machine.apart, machine.labels[machine.apart]),
+            strategy=self._strategy,
+        )
+
     def _draft(self, spec: MachineSpec, machine_id: str, choice: Choice, node: str) -> Machine:
         now = self._clock.now()
         return Machine(
@@ -211,16 +228,8 @@ class Placement:
             raise NotFound(f"machine {machine.id} is gone")
         if present.epoch != machine.epoch:
             raise StaleWrite(f"machine {machine.id} was assigned to {present.node} meanwhile", machine=machine.id)
-        ask = Ask(
-            type=present.type,
-            amounts=present.amounts,
-            ports=present.ports,
-            require=present.require,
-            apart=None if present.apart is None else (present.apart, present.labels[present.apart]),
-            strategy=self._strategy,
-        )
         world = _World.read(connection).without({*exclude, str(present.node)})
-        target = _chosen(_place(connection, world, ask, present.labels, but=present.id))
+        target = _chosen(_place(connection, world, self._ask_again(present), present.labels, but=present.id))
         if not nodes.reserve(transaction, target, present.amounts):
             raise _LostRace
         reach("placement.replace.reserved")

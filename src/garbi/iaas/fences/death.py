@@ -6,9 +6,9 @@ from datetime import datetime
 
 from garbi.base.errors import Conflict
 from garbi.base.problem import to_problem
-from garbi.hyper_api.vocabulary import State, Wish
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.fences.protocol import Proof
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.model.operation import OperationState
 from garbi.iaas.monitor.failover import lost_reason, reason_of_loss
@@ -37,6 +37,8 @@ def declare_dead(transaction: Transaction, node: Node, proof: Proof, now: dateti
     nodes.raise_lease(transaction, node.name, node.lease)
     lost = lost_reason(node.name, words)
     for machine in machines.of_node(transaction.connection, node.name):
+        if machine.moving is Moving.GONE:  # nothing of it was there
+            continue
         if proof.covers(machine):
             _lose(transaction, machine, lost, now, actor)
         elif machine.state is State.UNKNOWN or machine.state in machines.GONE_QUIET:
@@ -49,4 +51,6 @@ def _lose(transaction: Transaction, machine: Machine, lost: str, now: datetime, 
     if machine.operation is not None and machine.wish is not Wish.REMOVED:
         error = to_problem(Conflict(lost, node=machine.node))
         operations.finish(transaction, machine.operation, OperationState.FAILED, now, error=error)
+    if machine.drained is not None and machine.on_node_failure is NodeFailurePolicy.RECREATE:
+        machine = machines.wish_again(transaction, machine, now)  # else a drain would have done less than this
     machines.mark(transaction, machine, State.FAILED, reason_of_loss(machine, lost), now, actor=actor)

@@ -18,7 +18,7 @@ from garbi.base.calls import Document
 from garbi.base.clock import Clock
 from garbi.base.errors import FinalError, GarbiError
 from garbi.hyper_api.vocabulary import Wish
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.marks import epoch_of
 from garbi.iaas.model.node import Node
 from garbi.iaas.nodes import NodeClients
@@ -106,7 +106,8 @@ class Restore:
         found = [(memory.epochs[machine.id], name) for name, memory in memories.items() if machine.id in memory.epochs]
         newest = max(found, key=lambda each: (each[0], each[1] == own), default=None)
         if newest is None:
-            missing = own in memories and machine.told_generation > 0
+            told = machine.told_generation > 0 or machine.moving is not Moving.NO
+            missing = own in memories and told
         else:
             there = newest[0] < machine.epoch or newest == (machine.epoch, own)
             missing = not there and not self._adopt(transaction, machine, newest[1], newest[0])

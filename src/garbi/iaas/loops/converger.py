@@ -33,6 +33,7 @@ from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.converge import (
     Absent,
     Act,
+    Certainty,
     Gone,
     Lost,
     Mirror,
@@ -40,18 +41,20 @@ from garbi.iaas.converge import (
     Sight,
     Silent,
     Step,
+    Vacate,
     is_news,
     next_step,
     nothing_sent,
 )
 from garbi.iaas.leadership import Superseded
+from garbi.iaas.loops.confirming import Confirming
 from garbi.iaas.loops.holding import Hands
 from garbi.iaas.loops.looking import check_identity, look_at, read
 from garbi.iaas.loops.news import News, Word
 from garbi.iaas.loops.orders import key_of, order_of
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.image import Image
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.monitor.failover import KEPT_S, is_lost, is_stranded
 from garbi.iaas.monitor.verdict import TRUSTED
@@ -110,6 +113,7 @@ class Converger:
         self._distributor = distributor
         self._image_of = image_of
         self._clock = clock
+        self._confirming = Confirming(records.database, clients, controller_id)
         self._crews = Crews(clock.monotonic, workers, self._work)
         self._news = News()
         self._tries: dict[str, int] = {}
@@ -255,15 +259,19 @@ class Converger:
                     known = self._create(machine, node, image_name)
                 case Step.TELL:
                     known = self._tell(machine, node)
+                case Step.CONFIRM:
+                    known = _Tell(self._confirming.confirm(machine, node), machine.told_generation)
                 case _:
                     known = self._remove(machine, node, seen)
         reach(f"machine.{act.step}.done")
         return known
 
     def _begin(self, before: Machine, act: Act) -> bool:
-        if before.state is act.during and not before.refused:
+        leaves = act.step is Step.LEAVE
+        if before.state is act.during and not before.refused and not (leaves and before.moving is Moving.WANTED):
             return True
-        begun = replace(before, state=act.during, reason="", refused=False)
+        begun = replace(before, state=act.during, reason=before.moving_why if leaves else "", refused=False)
+        begun = replace(begun, moving=Moving.LEAVING) if leaves else begun
         saved = self._records.save(before, begun)
         reach(f"machine.{act.step}.begun")
         return saved
@@ -289,16 +297,18 @@ class Converger:
     def _remove(self, machine: Machine, node: Node, seen: Seen) -> _Tell:
         """Remove what is seen of a machine; what an earlier assignment left there is kept for a while."""
         wished = machine.wish is Wish.REMOVED
+        for_good = wished or machine.moving is Moving.LEAVING
         epoch = seen.epoch if isinstance(seen, Sight) and seen.epoch is not None else machine.epoch
         assignment = self._clients.assignment(node, epoch)
         try:
             document = self._clients.of(node).machines.remove(
-                machine.id, self._spare_s(node), assignment, keep_s=0 if wished else KEPT_S
+                machine.id, self._spare_s(node), assignment, keep_s=0 if for_good else KEPT_S
             )
-        except NotFound:
-            document = None
+            there: Seen = Absent(Certainty.GONE if epoch == machine.epoch else Certainty.NOT_ASKED)
+        except NotFound:  # which proves nothing
+            document, there = None, Absent()
         told = machine.generation if wished else machine.told_generation
-        return _Tell(Absent() if document is None else read(document, self._controller_id), told)
+        return _Tell(there if document is None else read(document, self._controller_id), told)
 
     def _spare_s(self, node: Node) -> float:
         """For how long an order waits for what becomes of it: not at all while other machines of the node wait for a worker."""
@@ -306,7 +316,7 @@ class Converger:
 
     # What becomes of a step
 
-    def _finish(self, before: Machine, machine: Machine, decision: Mirror | Gone | object) -> bool:
+    def _finish(self, before: Machine, machine: Machine, decision: Mirror | Gone | Vacate | object) -> bool:
         """Write down what was decided; False when the row has changed meanwhile, so that all is to be read again."""
         if isinstance(decision, Gone):
             self._records.delete(machine, events.node_actor(machine.node or ""))
@@ -314,6 +324,10 @@ class Converger:
             self._forget(machine.id)
             self._on_stranded()  # there may be room for another
             return True
+        if isinstance(decision, Vacate):
+            self._records.vacate(before, machine, decision)
+            reach("machine.vacated.recorded")
+            return False  # it is made here again, or waits for a node
         if not isinstance(decision, Mirror):
             if is_stranded(machine):
                 self._on_stranded()

@@ -148,10 +148,10 @@ class Failover:
                 self._note(node, f"{STOPPED}{mass.words()}", mass.words())
             elif rested and node.name not in leaving and self._is_due(node.name):
                 self._try(node)
-        if rested:
-            now = self._parts.clock.monotonic()
-            dead = {each.name: now - each.for_s for each in conditions if each.state is NodeState.UNAVAILABLE}
-            self._parts.replanning.look(dead, stopped=mass is not None)
+        now = self._parts.clock.monotonic()
+        lost = conditions if rested else []
+        dead = {each.name: now - each.for_s for each in lost if each.state is NodeState.UNAVAILABLE}
+        self._parts.replanning.look(dead, stopped=mass is not None or not rested)
 
     def _mass_failure(self, known: Sequence[Node]) -> MassFailure | None:
         return too_many_dead(self._parts.silences.conditions(known))

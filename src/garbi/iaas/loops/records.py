@@ -10,11 +10,11 @@ from garbi.base.clock import Clock
 from garbi.base.errors import DriverFailed, GarbiError
 from garbi.base.problem import to_problem
 from garbi.hyper_api.vocabulary import State, Wish
-from garbi.iaas.converge import Mirror
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.converge import Mirror, Vacate
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.operation import OperationState
-from garbi.iaas.store import machines, nodes, operations
+from garbi.iaas.store import events, machines, nodes, operations
 from garbi.iaas.store.database import Database, Transaction
 
 
@@ -22,17 +22,17 @@ class Records:
     """The rows of machines and of their operations, as the loops read and write them."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+        self.database = database
         self._clock = clock
 
     def find(self, machine_id: str) -> Machine | None:
         """The machine with that id."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return machines.find(connection, machine_id)
 
     def find_with_node(self, machine_id: str) -> tuple[Machine | None, Node | None]:
         """The machine with that id, and the node that it is on."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             machine = machines.find(connection, machine_id)
             if machine is None or machine.node is None:
                 return machine, None
@@ -40,7 +40,7 @@ class Records:
 
     def of_node(self, name: str) -> list[Machine]:
         """The machines of a node, the oldest first."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return [*machines.of_node(connection, name)]
 
     def save(self, before: Machine, after: Machine) -> bool:
@@ -48,7 +48,7 @@ class Records:
         if after == before:
             return True
         now = self._clock.now()
-        with self._database.write() as transaction:
+        with self.database.write() as transaction:
             return machines.save_state(transaction, before, replace(after, updated_at=now, seen_at=now))
 
     def mirror(self, before: Machine, machine: Machine, decision: Mirror, actor: str | None = None) -> bool:
@@ -67,7 +67,7 @@ class Records:
         if after == before:
             return True
         now = self._clock.now()
-        with self._database.write() as transaction:
+        with self.database.write() as transaction:
             seen_at = now if actor is None else after.seen_at
             if not machines.save_state(
                 transaction, before, replace(after, updated_at=now, seen_at=seen_at), actor=actor
@@ -77,12 +77,29 @@ class Records:
                 self._finish(transaction, after, _failure(after))
         return True
 
+    def vacate(self, before: Machine, machine: Machine, decision: Vacate) -> bool:
+        """Write that nothing of a machine is left on its node: it is assigned there anew, or waits for another node."""
+        now = self._clock.now()
+        with self.database.write() as transaction:
+            present = machines.find(transaction.connection, machine.id)
+            if present != before or machine.node is None:
+                return False
+            if decision.here and nodes.is_taking(transaction, machine.node):
+                machines.move(transaction, present, machine.node, now)
+                return True
+            why = machine.moving_why or f"it disappeared from node {machine.node}, which takes no machines"
+            after = replace(
+                present, moving=Moving.GONE, moving_why=why, state=State.PENDING, reason=f"gone from {machine.node}: {why}",
+                refused=False, address=None, told_generation=0, settled_generation=0, updated_at=now,
+            )  # fmt: skip
+            return machines.save_state(transaction, before, after, actor=events.CONTROLLER)
+
     def failed(self, node: str, machine_id: str, reason: str) -> None:
         """Write that a machine failed, as the event of its node says, so that it is in the history although the node may have
         started it again by now. What the machine's worker finds afterwards counts.
         """
         now = self._clock.now()
-        with self._database.write() as transaction:
+        with self.database.write() as transaction:
             machine = machines.find(transaction.connection, machine_id)
             if machine is None or machine.node != node or machine.refused:  # it may be of somebody else's machine
                 return
@@ -101,7 +118,7 @@ class Records:
             before, state=state, reason=error.detail, refused=refused, told_generation=told, settled_generation=settled
         )
         now = self._clock.now()
-        with self._database.write() as transaction:
+        with self.database.write() as transaction:
             if not machines.save_state(transaction, before, replace(after, updated_at=now, seen_at=now)):
                 return False
             if after.settled:
@@ -111,7 +128,7 @@ class Records:
     def delete(self, machine: Machine, actor: str, reason: str = "") -> None:
         """Forget a machine of which nothing is left; its operation is done."""
         now = self._clock.now()
-        with self._database.write() as transaction:
+        with self.database.write() as transaction:
             present = machines.find(transaction.connection, machine.id)
             if present is None or present.epoch != machine.epoch or present.created_at != machine.created_at:
                 return
@@ -122,7 +139,7 @@ class Records:
         """Write how far the operation of a machine has come, from 0 to 1."""
         if machine.operation is None:
             return
-        with self._database.write() as transaction:
+        with self.database.write() as transaction:
             operations.progress(transaction, machine.operation, self._clock.now(), progress=fraction, message=words)
 
     def _finish(self, transaction: Transaction, machine: Machine, failure: Mapping[str, Any] | None) -> None:

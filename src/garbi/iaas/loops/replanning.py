@@ -15,12 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from garbi.base.clock import Clock
 from garbi.base.errors import Busy, GarbiError, StaleWrite
 from garbi.base.failpoints import reach
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.converge import Mirror
 from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.event import Subject
-from garbi.iaas.model.machine import Machine, Strategy
+from garbi.iaas.model.machine import Machine, Moving, Strategy
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.sharing import share_hosts
 from garbi.iaas.monitor.failover import UP, is_stranded
@@ -67,7 +67,8 @@ class Replanning:
         self._explained: dict[str, str] = {}
 
     def look(self, dead: Mapping[str, float], *, stopped: bool) -> None:
-        """Find a node for every machine that has none; `stopped`: for those alone whose node an operator says is dead.
+        """Find a node for every machine that has none; `stopped`: for those alone whose node an operator says is dead, and for
+        those that have left theirs.
 
         `dead` are the unavailable nodes, and since when (monotonic clock) they are.
         """
@@ -88,9 +89,10 @@ class Replanning:
                 for machine in machines.of_node(connection, name)
                 if is_stranded(machine)
             ]
+            found += machines.vacated(connection)  # whose nodes need not be dead, and of which nothing is anywhere
             if not stopped:
                 found += [each for each in machines.refused(connection) if _was_refused_after_move(connection, each)]
-        return found
+        return list({machine.id: machine for machine in found}.values())
 
     def _is_returning(self, name: str) -> bool:
         now = self._parts.clock.monotonic()
@@ -115,8 +117,10 @@ class Replanning:
         reach("failover.planned")
         moved = [move for move in found.moves if self._move(move)]
         for homeless in found.homeless:
-            self._leave(homeless)
-        for name in sorted({str(machine.node) for machine in stranded}):
+            if not self._stay(homeless.machine):
+                self._leave(homeless)
+        dead = [machine for machine in stranded if machine.moving is not Moving.GONE]
+        for name in sorted({str(machine.node) for machine in dead}):
             self._explain(name, moved, found.homeless)
         return len(moved) == len(found.moves)
 
@@ -143,13 +147,32 @@ class Replanning:
 
     def _may_move(self, transaction: Transaction, present: Machine, planned: Machine) -> bool:
         same = (present.epoch, present.created_at) == (planned.epoch, planned.created_at)
-        if not same or present.node is None or present.wish not in UP:
+        if not same or present.node is None:
+            return False
+        if present.moving is Moving.GONE:
+            return present.wish is not Wish.REMOVED
+        if present.wish not in UP and present.moving is Moving.NO:
             return False
         if present.refused:
             return present.state is State.FAILED
         node = nodes.find(transaction.connection, present.node)
         dead = node is not None and node.state is NodeState.UNAVAILABLE
         return dead and is_stranded(present) and not self._is_returning(present.node)
+
+    def _stay(self, machine: Machine) -> bool:
+        """Make a machine again on the node that it was to leave, when no other takes it and that one is drained no more."""
+        if machine.moving is not Moving.GONE or machine.node is None:
+            return False
+        with self._parts.database.write() as transaction:
+            present = machines.find(transaction.connection, machine.id)
+            if present is None or not self._may_move(transaction, present, machine):
+                return False
+            if not nodes.is_taking(transaction, machine.node):
+                return False
+            again = machines.move(transaction, present, machine.node, self._parts.clock.now())
+        reach("failover.move.recorded")
+        self._parts.wake(again)
+        return True
 
     def _leave(self, homeless: Homeless) -> None:
         """Say of a machine that fits nowhere why; who waits for it is answered. It is planned again later."""

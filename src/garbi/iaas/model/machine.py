@@ -19,6 +19,20 @@ class Strategy(StrEnum):
     LOAD = "load"
 
 
+class Moving(StrEnum):
+    """How far a machine has come on its way to another node; what was begun is completed, whatever becomes of who wanted it."""
+
+    NO = ""
+    WANTED = "wanted"
+    """It is to leave, and stays if that is called off before anything was done about it."""
+
+    LEAVING = "leaving"
+    """It is being removed where it is, and made again elsewhere once nothing of it is there for certain."""
+
+    GONE = "gone"
+    """Nothing of it is left where it was: it waits for a node."""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
     """What a user asks for. `mem` and `disk` in MiB; what is None is chosen. `disk` 0: what the image unfolds to.
@@ -57,7 +71,9 @@ class Machine:
     Three writers: the user writes the spec and the `wish` (`generation` counts the wishes), the controller the assignment
     (`node`, `epoch`), the node the `state`. `told_generation` is the last wish that the node was told, `settled_generation` the
     last one that it fulfilled or gave up on.
-    `refused` tells that its node never took it, so that nothing of it is there.
+    `refused` tells that its node never took it, so that nothing of it is there. `moving` and `moving_why` are the intent to
+    move it away from `node`. `drained` is what it was wished before a drain stopped it, which ends with the next wish of its
+    user.
     """
 
     id: str
@@ -89,6 +105,9 @@ class Machine:
     seen_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    moving: Moving = Moving.NO
+    moving_why: str = ""
+    drained: Wish | None = None
 
     @property
     def settled(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.monitor.verdict import SILENT, WATCHED
 
@@ -108,17 +108,27 @@ def is_lost(machine: Machine) -> bool:
 
 def reason_of_loss(machine: Machine, lost: str) -> str:
     """The reason of a machine whose loss is proven. What had failed by itself, and was not to be started again, says so still."""
-    if machine.state is not State.FAILED or RESTARTS.search(machine.reason):
+    if machine.state is not State.FAILED or RESTARTS.search(machine.reason) or machine.moving is not Moving.NO:
         return lost
     stays = machine.on_node_failure is NodeFailurePolicy.STAY
     return f"{machine.reason}; {lost}" if stays and not is_lost(machine) else machine.reason
 
 
+def ended_by_itself(machine: Machine) -> bool:
+    """Whether a machine failed for a reason of its own, and is not about to be started again: nobody revives that unasked."""
+    if machine.state is not State.FAILED or RESTARTS.search(machine.reason):
+        return False
+    return not machine.reason.startswith(LOST)
+
+
 def is_stranded(machine: Machine) -> bool:
     """Whether a machine whose node is unavailable is to be created again elsewhere. What had failed by itself is not."""
+    lost = machine.reason.startswith(f"{LOST} {machine.node}")
+    if machine.moving is not Moving.NO:  # it was on its way already
+        return machine.wish is not Wish.REMOVED and (lost or machine.moving is Moving.GONE)
     if machine.on_node_failure is not NodeFailurePolicy.RECREATE or machine.wish not in UP:
         return False
-    return machine.state in (State.FAILED, State.STOPPED) and machine.reason.startswith(f"{LOST} {machine.node}")
+    return machine.state in (State.FAILED, State.STOPPED) and lost
 
 
 def _is_long_gone(condition: Condition, silent: Sequence[Condition]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from garbi.base.errors import (
     UnknownFilter,
     UnsupportedMedia,
 )
+from garbi.iaas.controller import Controller
 from garbi.iaas.model.node import Amounts, DriverState, Node, NodeChange, NodeSpec, Overcommit, Ssh
 from garbi.iaas.model.power import Power, PowerChange
 from garbi.iaas.model.query import NODE_FILTERS
@@ -37,8 +39,8 @@ def list_nodes(request: Request, response: Response, controller: ControllerOf) -
     """List the nodes, by name."""
     asked = read_list(request, NODE_FILTERS)
     nodes = controller.nodes.list(asked.filters, asked.limit, asked.marker)
-    machines = controller.nodes.machines_on_each()
-    found = [describe(node, machines.get(node.name, 0)) for node in nodes]
+    machines, drained = controller.nodes.machines_on_each(), controller.nodes.drained_on_each()
+    found = [describe(node, machines.get(node.name, 0), drained.get(node.name, [])) for node in nodes]
     link_next(request, response, asked, found, "name")
     return found
 
@@ -46,7 +48,7 @@ def list_nodes(request: Request, response: Response, controller: ControllerOf) -
 @router.get("/iaas/nodes/{name}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
 def show_node(name: str, controller: ControllerOf) -> schemas.Node:
     """Show one node."""
-    return describe(controller.nodes.get(name), controller.nodes.machines_on(name))
+    return _described(controller, controller.nodes.get(name))
 
 
 @router.post(
@@ -62,7 +64,7 @@ def add_node(body: requests.NodeRequest, response: Response, controller: Control
     node = controller.nodes.add(read_spec(body, controller.settings.overcommit), body.token)
     response.headers["Location"] = f"/iaas/nodes/{node.name}"
     _name_operation(response, node)
-    return describe(node, controller.nodes.machines_on(node.name))
+    return _described(controller, node)
 
 
 @router.put(
@@ -84,7 +86,7 @@ def wish_node(name: str, body: requests.NodeWishRequest, response: Response, con
     if node.operation != before:
         response.status_code = 202
         _name_operation(response, node)
-    return describe(node, nodes.machines_on(name))
+    return _described(controller, node)
 
 
 @router.patch(
@@ -95,7 +97,7 @@ def wish_node(name: str, body: requests.NodeWishRequest, response: Response, con
 def change_node(name: str, body: requests.NodeChangeRequest, controller: ControllerOf) -> schemas.Node:
     """Have something of a node otherwise: the token that its hyper has by now, or how its host is switched off."""
     node = controller.nodes.change(name, read_change(body))
-    return describe(node, controller.nodes.machines_on(name))
+    return _described(controller, node)
 
 
 @router.post(
@@ -122,7 +124,7 @@ def remove_node(
     """Begin to remove a node and to leave its host clean; while machines are there, only by `force`."""
     node = controller.nodes.remove(name, force)
     _name_operation(response, node)
-    return describe(node, controller.nodes.machines_on(name))
+    return _described(controller, node)
 
 
 def _name_operation(response: Response, node: Node) -> None:
@@ -166,8 +168,13 @@ def read_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def describe(node: Node, machines: int) -> schemas.Node:
-    """A node with so many machines, as it travels."""
+def _described(controller: Controller, node: Node) -> schemas.Node:
+    machines, drained = controller.nodes.machines_on(node.name), controller.nodes.drained_on_each()
+    return describe(node, machines, drained.get(node.name, []))
+
+
+def describe(node: Node, machines: int, drained: Sequence[str] = ()) -> schemas.Node:
+    """A node with so many machines, some of which its drain has stopped, as it travels."""
     return schemas.Node(
         name=node.name,
         address=node.address,
@@ -181,6 +188,7 @@ def describe(node: Node, machines: int) -> schemas.Node:
         machines=machines,
         draining=node.draining,
         witness=node.witness,
+        drained=[*drained],
         architecture=node.architecture,
         drivers=[_driver(driver) for driver in node.drivers],
         versions=dict(node.versions),

@@ -10,17 +10,19 @@ from sqlalchemy import Row
 
 from garbi.base.clock import from_wire, to_wire
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, Protocol, PublishedPort, RestartPolicy, State, Wish
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.store.node_rows import moment_of, moment_text
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - published ports are on every address of the node
 
 KEPT = (
     "id", "name", "type", "image", "image_sha256", "mem", "cpus", "disk", "node", "apart", "full_copy", "wish", "restart",
-    "on_node_failure", "generation", "epoch", "operation",
+    "on_node_failure", "generation", "epoch", "operation", "drained",
 )  # fmt: skip
-FOUND = ("state", "reason", "refused", "address", "told_generation", "settled_generation")
-"""What the node writes, by way of the controller."""
+FOUND = (
+    "state", "reason", "refused", "address", "told_generation", "settled_generation", "moving", "moving_why",
+)  # fmt: skip
+"""What the loops write: what its node says, and how far it has come on its way elsewhere."""
 
 
 def to_row(machine: Machine) -> dict[str, Any]:
@@ -94,4 +96,7 @@ def _machine(row: Row[Any]) -> Machine:
         seen_at=moment_of(row.seen_at),
         created_at=from_wire(row.created_at),
         updated_at=from_wire(row.updated_at),
+        moving=Moving(row.moving),
+        moving_why=row.moving_why,
+        drained=None if row.drained is None else Wish(row.drained),
     )

@@ -21,7 +21,7 @@ from garbi.base.failpoints import reach
 from garbi.base.filters import check_filters
 from garbi.hyper_api.vocabulary import Protocol, State, Wish
 from garbi.iaas.model.event import Event, Subject
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.query import MACHINE_FILTERS
 from garbi.iaas.store import events, idempotency, nodes
 from garbi.iaas.store.database import Transaction
@@ -70,6 +70,45 @@ def find(connection: Connection, machine_id: str) -> Machine | None:
 def refused(connection: Connection) -> list[Machine]:
     """The machines that their nodes refused for good, the oldest first."""
     return _read(connection, machines.c.refused, machines.c.state == State.FAILED)
+
+
+def vacated(connection: Connection) -> list[Machine]:
+    """The machines of which nothing is left anywhere, and that wait for a node, the oldest first."""
+    return _read(connection, machines.c.moving == Moving.GONE, machines.c.wish != Wish.REMOVED)
+
+
+def drained_on(connection: Connection) -> dict[str, list[str]]:
+    """The ids of the machines that a drain has stopped on each node that has any, the oldest first."""
+    stopped = select(machines.c.node, machines.c.id).where(machines.c.drained.is_not(None)).order_by(machines.c.seq)
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(stopped):
+        found.setdefault(row.node, []).append(row.id)
+    return found
+
+
+def wish_again(transaction: Transaction, machine: Machine, now: datetime) -> Machine:
+    """Wish a machine on that a drain has stopped; one that was paused ended with that, and is to run."""
+    return save_wish(transaction, machine, Wish.RUNNING, now, machine.operation, actor=events.CONTROLLER)
+
+
+def wish_drained_again(transaction: Transaction, name: str, now: datetime) -> list[Machine]:
+    """Wish the machines of a node on that a drain has stopped there; returns them as they are then."""
+    there = _read(transaction.connection, machines.c.node == name, machines.c.drained.is_not(None))
+    return [wish_again(transaction, machine, now) for machine in there if machine.wish is not Wish.REMOVED]
+
+
+def call_off_moves(transaction: Transaction, name: str) -> list[Machine]:
+    """Let those machines stay on a node that were to leave it and of which nothing was removed; returns them as they are then."""
+    wanted = (machines.c.node == name) & (machines.c.moving == Moving.WANTED)
+    stay = update(machines).where(wanted).values(moving=Moving.NO, moving_why="").returning(machines.c.id)
+    ids = [*transaction.connection.execute(stay).scalars()]
+    return _read(transaction.connection, machines.c.id.in_(ids)) if ids else []
+
+
+def keep_stopped(transaction: Transaction, machine: Machine) -> bool:
+    """Let a machine that a drain has stopped stay so, since its user wants that; False when it is none."""
+    stopped = machines.c.drained.is_not(None)
+    return _update(transaction, machine, stopped, drained=None)
 
 
 def search(
@@ -126,13 +165,19 @@ def save_wish(
     operation: str | None,
     *,
     actor: str = events.USER,
+    drained: Wish | None = None,
 ) -> Machine:
     """Write the user's wish: a new generation, which the node has yet to settle; `operation` is the one that follows it.
 
+    `drained` is what it was wished before, when it is a drain that stops it.
+
     Raises StaleWrite when the machine is gone, or was wished something else since it was read.
     """
-    changed = replace(machine, wish=wish, generation=machine.generation + 1, operation=operation, updated_at=now)
+    changed = replace(
+        machine, wish=wish, generation=machine.generation + 1, operation=operation, updated_at=now, drained=drained
+    )
     values = {"wish": wish, "generation": changed.generation, "operation": operation, "updated_at": to_wire(now)}
+    values["drained"] = drained
     if not _update(transaction, machine, machines.c.generation == machine.generation, **values):
         raise StaleWrite(f"machine {machine.id} has changed meanwhile", machine=machine.id)
     _tell(transaction, changed, events.Kind.WISH, now, actor, words=str(wish))
@@ -147,7 +192,7 @@ def save_state(transaction: Transaction, before: Machine, after: Machine, *, act
     """
     same = [
         machines.c[name] == getattr(before, name)
-        for name in ("epoch", "state", "told_generation", "settled_generation", "refused")
+        for name in ("epoch", "state", "told_generation", "settled_generation", "refused", "moving")
     ]
     if not _update(transaction, before, *same, **state_row(after)):
         return False
@@ -166,21 +211,22 @@ def note_seen(transaction: Transaction, name: str, machine_ids: Sequence[str], n
 def move(
     transaction: Transaction, machine: Machine, to_node: str, now: datetime, *, actor: str = events.CONTROLLER
 ) -> Machine:
-    """Assign a machine to another node, where its amounts are reserved already; its old reservation ends.
+    """Assign a machine to another node, where its amounts are reserved already; its old reservation ends. Or to its own, anew.
 
     It is pending again, and nothing was told to anybody (epoch, generations). Raises StaleWrite when it was assigned anew or
     wished away since it was read.
     """
-    reason = f"moved from {machine.node}"
+    stays = machine.node == to_node
+    reason = f"made again on {to_node}" if stays else f"moved from {machine.node}"
     changed = replace(
         machine, node=to_node, epoch=machine.epoch + 1, state=State.PENDING, reason=reason, refused=False, address=None,
-        told_generation=0, settled_generation=0, updated_at=now,
+        told_generation=0, settled_generation=0, moving=Moving.NO, moving_why="", updated_at=now,
     )  # fmt: skip
     values = state_row(changed) | {"node": to_node, "epoch": changed.epoch}
     same = (machines.c.epoch == machine.epoch, machines.c.wish != Wish.REMOVED)
     if not _update(transaction, machine, *same, **values):
         raise StaleWrite(f"machine {machine.id} has changed meanwhile", machine=machine.id)
-    if machine.node is not None:
+    if machine.node is not None and not stays:
         nodes.release(transaction, machine.node, machine.amounts)
     reach("store.machine.moved")
     _tell(transaction, changed, events.Kind.MOVED, now, actor, words=f"from {machine.node} to {to_node}")

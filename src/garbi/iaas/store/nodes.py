@@ -201,6 +201,18 @@ def raise_lease(transaction: Transaction, name: str, ended: int) -> bool:
     return _update(transaction, name, nodes.c.lease == ended, lease=ended + 1)
 
 
+def is_taking(transaction: Transaction, name: str) -> bool:
+    """Whether a node takes machines; it goes on so until this transaction ends."""
+    present = _locked(transaction.connection, name)
+    return present is not None and present.state is NodeState.READY and not present.draining
+
+
+def is_draining(transaction: Transaction, name: str) -> bool:
+    """Whether a node is being drained; it goes on so until this transaction ends."""
+    present = _locked(transaction.connection, name)
+    return present is not None and present.draining
+
+
 def reserve(transaction: Transaction, name: str, amounts: Amounts) -> bool:
     """Take amounts of a node for one more assignment; False when it is not ready, or when it or a host that it shares with
     others has not that much left.

@@ -9,7 +9,7 @@ from sqlalchemy import case, update
 
 from garbi.base.clock import to_wire
 from garbi.iaas.model.event import Subject
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.store import events, meta, nodes
 from garbi.iaas.store.database import Transaction
 from garbi.iaas.store.schema import machines
@@ -51,6 +51,7 @@ def adopt(transaction: Transaction, machine: Machine, node: str, epoch: int, now
     found = replace(machine, node=node, epoch=epoch)
     values = {
         "node": node, "epoch": epoch, "refused": False, "told_generation": machine.generation, "updated_at": to_wire(now),
+        "moving": Moving.NO, "moving_why": "",
     }  # fmt: skip
     transaction.connection.execute(update(machines).where(machines.c.id == machine.id).values(**values))
     reason = (

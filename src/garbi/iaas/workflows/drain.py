@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from garbi.base.errors import Busy, Conflict, GarbiError, NotFound, StaleWrite
+from garbi.base.errors import Busy, Conflict, GarbiError, StaleWrite
 from garbi.base.failpoints import reach
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.converge import DISAPPEARED, nothing_sent
-from garbi.iaas.model.machine import Machine, MachineSpec
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.operation import Operation
-from garbi.iaas.nodes import speaking_to
+from garbi.iaas.monitor.failover import ended_by_itself
 from garbi.iaas.scheduler import Explanation
-from garbi.iaas.store import events, machines
+from garbi.iaas.store import events, machines, nodes
 from garbi.iaas.store.database import Transaction
 from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.steps import OnProgress, Step
@@ -30,11 +30,8 @@ LOOK_S = 1.0
 class Mover(Protocol):
     """Finds other nodes for machines."""
 
-    def explain(self, spec: MachineSpec) -> Explanation:
-        """Where such a machine would go."""
-
-    def replace(self, machine: Machine, exclude: Collection[str] = ()) -> Machine:
-        """Assign a machine to another node."""
+    def explain_again(self, machine: Machine) -> Explanation:
+        """Where a machine would go that leaves its node."""
 
 
 @dataclass(slots=True)
@@ -42,11 +39,17 @@ class _Account:
     """What became of the machines."""
 
     moved: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
     def words(self) -> str:
-        parts = ((self.moved, "moved"), (self.stopped, "stopped"), (self.left, "left as they are"))
+        parts = (
+            (self.moved, "moved"),
+            (self.waiting, "gone from here and without a place elsewhere yet"),
+            (self.stopped, "stopped"),
+            (self.left, "left as they are"),
+        )
         told = [
             f"{len(names)} {word} ({', '.join(names[:5])}{', …' * (len(names) > 5)})" for names, word in parts if names
         ]
@@ -94,35 +97,48 @@ class Drain:
         for number, machine in enumerate(there):
             report(number / len(there) / 2, f"machine {machine.id} ({number + 1} of {len(there)})")
             self._check_wanted(name, cancelled)
-            while not self._deal_with(machine.id, name, account, cancelled):
+            while not self._deal_with(machine.id, name, account):
                 self._wait_told(machine.id, name, cancelled)
+            self._wait_gone(machine.id, name, cancelled)
         for number, machine_id in enumerate(account.stopped):
             report(0.5 + number / len(account.stopped) / 4, f"waiting until machine {machine_id} has stopped")
             self._wait_stopped(machine_id, name, cancelled)
-        for number, machine_id in enumerate(account.moved):
+        for number, machine_id in enumerate([*account.moved]):
             report(0.75 + number / len(account.moved) / 4, f"waiting until machine {machine_id} is there")
             self._wait_arrived(machine_id, cancelled)
+            present = self._find(machine_id)
+            if present is not None and present.moving is not Moving.NO:
+                account.moved.remove(machine_id)
+                account.waiting.append(machine_id)
         return account.words()
 
     def _check_wanted(self, name: str, cancelled: threading.Event) -> None:
         if cancelled.is_set() or not self._hosts.node(name).draining:
             raise Conflict(f"node {name} is drained no more")
 
-    def _deal_with(self, machine_id: str, name: str, account: _Account, cancelled: threading.Event) -> bool:
-        """False when it cannot be dealt with yet."""
+    def _deal_with(self, machine_id: str, name: str, account: _Account) -> bool:
+        """Write down what is to become of a machine, which its worker then sees to; False when that cannot be said yet."""
         with self._held(machine_id, name) as machine:
             if machine is None or machine.wish is Wish.REMOVED:
                 return True
-            if _is_being_told(machine):
+            if machine.moving is Moving.NO and _is_being_told(machine):
                 return False
-            if _may_move(machine) and self._fits_elsewhere(machine) and self._move(machine, name, cancelled):
-                account.moved.append(machine_id)
-            elif _is_on(machine):
-                self._stop(machine)
-                account.stopped.append(machine_id)
-            else:
-                account.left.append(machine_id)
+            try:
+                self._decide(machine, name, account).append(machine_id)
+            except StaleWrite:  # its node, or its user, was first
+                return False
             return True
+
+    def _decide(self, machine: Machine, name: str, account: _Account) -> list[str]:
+        """Write it down, and return those who share its lot. Raises StaleWrite when the machine has changed."""
+        if machine.moving is not Moving.NO or self._send_away(machine, name):
+            return account.moved
+        if machine.drained is not None:  # by an earlier drain, or by this one before the controller ended
+            return account.stopped
+        if not _is_on(machine):
+            return account.left
+        self._stop(machine, name)
+        return account.stopped
 
     def _wait_told(self, machine_id: str, name: str, cancelled: threading.Event) -> None:
         """An order to make a machine that comes late finds that it was carried out already, and has no effect."""
@@ -154,53 +170,65 @@ class Drain:
         with self._hosts.database.read() as connection:
             return machines.find(connection, machine_id)
 
+    def _send_away(self, machine: Machine, name: str) -> bool:
+        """Write down that a machine goes elsewhere, before anything is removed; once its worker has begun, that is completed.
+
+        False when it stays: by its policy, or since no other node has room for it.
+        """
+        if not _may_move(machine) or not self._fits_elsewhere(machine):
+            return False
+        with self._hosts.database.write() as transaction:
+            self._check_draining(transaction, name)
+            now = self._hosts.clock.now()
+            if machine.drained is not None:
+                machine = machines.wish_again(transaction, machine, now)
+            leaving = replace(
+                machine,
+                moving=Moving.WANTED,
+                moving_why=f"node {name} is drained",
+                settled_generation=0,
+                updated_at=now,
+            )
+            if not machines.save_state(transaction, machine, leaving, actor=events.CONTROLLER):
+                raise StaleWrite(f"machine {machine.id} has changed meanwhile", machine=machine.id)
+        reach("drain.leaving.recorded")
+        return True
+
     def _fits_elsewhere(self, machine: Machine) -> bool:
         """Asked before anything is removed: what has no other place stays where it is."""
-        spec = MachineSpec(
-            image=machine.image,
-            type=machine.type,
-            mem=machine.mem,
-            cpus=machine.cpus,
-            disk=machine.disk,
-            labels=machine.labels,
-            require=machine.require,
-            apart=machine.apart,
-        )
         try:
-            return self._mover.explain(spec).chosen is not None
+            return self._mover.explain_again(machine).chosen is not None
         except GarbiError:
             return False
 
-    def _move(self, machine: Machine, name: str, cancelled: threading.Event) -> bool:
-        """Remove a machine here, then assign it elsewhere: at no time does it run on two nodes."""
-        if not nothing_sent(machine):
-            self._remove(machine, name, cancelled)
-        reach("drain.removed")
-        try:
-            self._mover.replace(machine, {name})
-        except (NotFound, StaleWrite):
-            return False
-        reach("drain.moved")
-        return True
+    def _check_draining(self, transaction: Transaction, name: str) -> None:
+        """Raise Conflict when the node is drained no more; an undrain that comes now waits until this is written."""
+        if not nodes.is_draining(transaction, name):
+            raise Conflict(f"node {name} is drained no more")
 
-    def _remove(self, machine: Machine, name: str, cancelled: threading.Event) -> None:
+    def _wait_gone(self, machine_id: str, name: str, cancelled: threading.Event) -> None:
+        """One after the other, so that an undrain finds the rest where it was. What takes long is completed all the same."""
         deadline = self._hosts.clock.monotonic() + PATIENCE_S
-        clients, node = self._hosts.clients, self._hosts.node(name)
-        with speaking_to(name):
+        with self._hosts.feed.signal_of(machine_id) as changed:
             while True:
-                try:
-                    assignment = clients.assignment(node, machine.epoch)
-                    if clients.of(node).machines.remove(machine.id, wait_s=5, assignment=assignment) is None:
-                        return
-                except NotFound:
+                changed.clear()
+                machine = self._find(machine_id)
+                if machine is None or machine.node != name or machine.moving not in (Moving.WANTED, Moving.LEAVING):
                     return
-                if cancelled.is_set() or self._hosts.clock.monotonic() >= deadline:
-                    raise Busy(f"machine {machine.id} did not go")
+                self._check_wanted(name, cancelled)
+                if self._hosts.clock.monotonic() >= deadline:
+                    raise Busy(
+                        f"machine {machine_id} has not gone yet; it goes elsewhere once it has: {machine.reason}"
+                    )
+                changed.wait(LOOK_S)
 
-    def _stop(self, machine: Machine) -> None:
+    def _stop(self, machine: Machine, name: str) -> None:
         with self._hosts.database.write() as transaction:
-            now = self._hosts.clock.now()
-            machines.save_wish(transaction, machine, Wish.STOPPED, now, machine.operation, actor=events.CONTROLLER)
+            self._check_draining(transaction, name)
+            now, operation = self._hosts.clock.now(), machine.operation
+            machines.save_wish(
+                transaction, machine, Wish.STOPPED, now, operation, actor=events.CONTROLLER, drained=machine.wish
+            )
 
     def _wait_stopped(self, machine_id: str, name: str, cancelled: threading.Event) -> None:
         deadline = self._hosts.clock.monotonic() + PATIENCE_S
@@ -233,10 +261,10 @@ def _is_being_told(machine: Machine) -> bool:
 
 
 def _may_move(machine: Machine) -> bool:
-    """Whether it may be made again from its image; what had failed already is not revived, but for what we removed."""
-    if machine.on_node_failure is not NodeFailurePolicy.RECREATE or machine.ports:
+    """Whether it may be made again from its image, as when its node dies; what had failed by itself is not revived."""
+    if machine.on_node_failure is not NodeFailurePolicy.RECREATE:
         return False
-    return machine.state is not State.FAILED or machine.reason.startswith(DISAPPEARED)
+    return not ended_by_itself(machine) or machine.reason.startswith(DISAPPEARED)
 
 
 def _is_on(machine: Machine) -> bool:
