@@ -94,6 +94,19 @@ class Scene:
         self.copies.clear()
         self.cloud.network.keep = lambda talk: self.copies.append(talk) if fits(talk.target, talk.request) else None
 
+    def lose_what_is_kept(self, name: str) -> None:
+        """Cut the controller off from a node as soon as a message is kept, so that it does not arrive."""
+        keep = self.cloud.network.keep
+        assert keep is not None
+
+        def lose(talk: Conversation) -> None:
+            keep(talk)
+            if self.copies:
+                self.cloud.network.cut.add((self.cloud.home.name, name))
+                self.cloud.network.keep = None
+
+        self.cloud.network.keep = lose
+
     def come_late(self, number: int = -1) -> None:
         """Let a copy arrive now, and a while pass."""
         self.cloud.network.keep = None
@@ -127,17 +140,26 @@ class Scene:
 
 
 def removal_of_a_former_controller(scene: Scene) -> None:
-    """A controller that drains a node dies with its order on the way; the next one is told to leave the machine there."""
-    machine, home = scene.machine("n2"), scene.cloud.home.name
-    scene.keep("DELETE", "n2", machine)
-    scene.cloud.network.cut.add((home, "n2"))
-    scene.cloud.ask(lambda controller: controller.nodes.drain("n2"))
-    scene.until(lambda: bool(scene.copies))
-    scene.restart_controller()
-    scene.cloud.ask(lambda controller: controller.nodes.undrain("n2"))
-    scene.cloud.network.cut.clear()
+    """A controller that drains a node dies with its order on the way; the next one has a database that knows of no drain."""
+    machine, cloud = scene.machine("n2"), scene.cloud
+    cloud.kill_controller()
+    shutil.copytree(cloud.root / "controller", cloud.root / "before")
+    cloud.start_controller()
+    scene.until(lambda: cloud.controller is not None)
     scene.ready()
-    scene.cloud.kernel.sleep(CALM_S)
+    scene.keep("DELETE", "n2", machine)
+    scene.lose_what_is_kept("n2")
+    cloud.ask(lambda controller: controller.nodes.drain("n2"))
+    scene.until(lambda: bool(scene.copies))
+    cloud.kill_controller()
+    shutil.rmtree(cloud.root / "controller")
+    shutil.copytree(cloud.root / "before", cloud.root / "controller")
+    cloud.start_controller()
+    scene.until(lambda: cloud.controller is not None)
+    scene.restart_controller()  # the term of the one before was that of the former one
+    cloud.network.cut.clear()
+    scene.ready()
+    cloud.kernel.sleep(CALM_S)
     scene.come_late(0)
     scene.expect(machine, "n2")
 
