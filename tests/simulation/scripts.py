@@ -94,19 +94,6 @@ class Scene:
         self.copies.clear()
         self.cloud.network.keep = lambda talk: self.copies.append(talk) if fits(talk.target, talk.request) else None
 
-    def lose_what_is_kept(self, name: str) -> None:
-        """Cut the controller off from a node as soon as a message is kept, so that it does not arrive."""
-        keep = self.cloud.network.keep
-        assert keep is not None
-
-        def lose(talk: Conversation) -> None:
-            keep(talk)
-            if self.copies:
-                self.cloud.network.cut.add((self.cloud.home.name, name))
-                self.cloud.network.keep = None
-
-        self.cloud.network.keep = lose
-
     def come_late(self, number: int = -1) -> None:
         """Let a copy arrive now, and a while pass."""
         self.cloud.network.keep = None
@@ -148,7 +135,7 @@ def removal_of_a_former_controller(scene: Scene) -> None:
     scene.until(lambda: cloud.controller is not None)
     scene.ready()
     scene.keep("DELETE", "n2", machine)
-    scene.lose_what_is_kept("n2")
+    lose_what_is_kept(scene, "n2")
     cloud.ask(lambda controller: controller.nodes.drain("n2"))
     scene.until(lambda: bool(scene.copies))
     cloud.kill_controller()
@@ -162,6 +149,21 @@ def removal_of_a_former_controller(scene: Scene) -> None:
     cloud.kernel.sleep(CALM_S)
     scene.come_late(0)
     scene.expect(machine, "n2")
+
+
+def lose_what_is_kept(scene: Scene, name: str) -> None:
+    """Cut the controller off from a node as soon as a message is kept, so that it does not arrive."""
+    network = scene.cloud.network
+    keep = network.keep
+    assert keep is not None
+
+    def lose(talk: Conversation) -> None:
+        keep(talk)
+        if scene.copies:
+            network.cut.add((scene.cloud.home.name, name))
+            network.keep = None
+
+    network.keep = lose
 
 
 def removal_of_an_earlier_assignment(scene: Scene) -> None:
