@@ -150,7 +150,7 @@ class ProcessCloud:
     def armed(self, *names: str) -> None:
         """Wait until the leases of these hosts, or of all, end by themselves, and the controller has it from them twice."""
         for name in names or tuple(self.hosts):
-            eventually(f"{name} is armed", lambda name=name: self.hosts[name].lease().get("armed"))
+            eventually(f"{name} is armed", lambda name=name: self._is_renewed(name))
         moment = threading.Event()
         moment.wait(2.5 * float(self.settings["CHECK_PERIOD_S"]))  # it is said once more with each check
 
@@ -178,6 +178,11 @@ class ProcessCloud:
             found = [(machine, host.name) for host in self.hosts.values() for machine in host.machines()]
             names = [machine for machine, _ in found]
             self.twice += [str(found) for machine in names if names.count(machine) > 1]
+
+    def _is_renewed(self, name: str) -> bool:
+        """Whether a lease ends by itself, and has not begun to: who was just cut off is renewed twice before it has a new end."""
+        lease = self.hosts[name].lease()
+        return bool(lease.get("armed")) and (lease["expires_in_s"] or 0.0) > 0
 
     def _leads(self) -> bool:
         assert self.controller is not None

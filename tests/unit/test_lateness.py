@@ -34,7 +34,7 @@ def test_a_host_that_is_not_late_has_the_usual_lease_and_limits() -> None:
     assert lengthened(TTL_S, 0.0) == TTL_S
     assert lengthened(TTL_S, 5.0) == TTL_S
     assert patience_s(10.0, 0.0) == 10.0
-    assert answer_limit_s(3.0, 0, 0.0) == 3.0
+    assert answer_limit_s(3.0, 0, 0.0, TTL_S) == 3.0
 
 
 @given(st.floats(5.0, 3600.0), st.floats(0.0, 120.0), st.floats(0.0, 120.0))
@@ -43,8 +43,9 @@ def test_who_is_later_has_a_lease_that_is_no_shorter_and_never_too_long(ttl_s: f
 
 
 def test_each_check_that_is_missed_lets_the_next_take_longer() -> None:
-    assert [answer_limit_s(3.0, missed, 0.0) for missed in range(5)] == [3, 6, 12, 12, 12]
-    assert answer_limit_s(3.0, 0, 4.0) == 11.0
+    assert [answer_limit_s(3.0, missed, 0.0, TTL_S) for missed in range(4)] == [3, 6, 11.25, 11.25]
+    assert [answer_limit_s(3.0, missed, 0.0, 5.0) for missed in range(4)] == [3, 3, 3, 3]
+    assert answer_limit_s(3.0, 0, 4.0, TTL_S) == 11.0
 
 
 def test_a_delay_is_remembered_for_a_while_and_a_longer_one_takes_its_place() -> None:

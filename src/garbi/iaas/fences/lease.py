@@ -189,6 +189,11 @@ class LeaseBook:
             obeying = sum(account.number > 0 and not account.silent for account in self._accounts.values())
         return f"node {rivals[0][0]}: {rivals[0][1]}" if len(rivals) > obeying else None
 
+    @property
+    def ttl_s(self) -> float:
+        """How long a lease usually lasts."""
+        return self._lessor.ttl_s
+
     def longest_s(self, name: str) -> float:
         """How long the lease of a node and what follows may take at most."""
         with self._lock:

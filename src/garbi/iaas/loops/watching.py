@@ -196,7 +196,8 @@ class NodeWatch:
 
     def _limit_s(self) -> float:
         """How long the next answer may take."""
-        return min(answer_limit_s(CHECK_S, self._missed, self._late_s), max(self._grace_left(), SHORTEST_CHECK_S))
+        limit_s = answer_limit_s(CHECK_S, self._missed, self._late_s, self._parts.book.ttl_s)
+        return min(limit_s, max(self._grace_left(), SHORTEST_CHECK_S))
 
     def _check(self, node: Node) -> None:
         parts = self._parts

@@ -51,9 +51,12 @@ def lengthened(ttl_s: float, late_s: float) -> float:
     return length
 
 
-def answer_limit_s(usual_s: float, missed: int, late_s: float) -> float:
-    """How long an answer may take: each one that was missed lets the next take twice as long, and its own delay comes on top."""
-    return usual_s * (1, 2, 4)[min(missed, 2)] + 2 * late_s
+def answer_limit_s(usual_s: float, missed: int, late_s: float, ttl_s: float) -> float:
+    """How long an answer may take: each one that was missed lets the next take twice as long, and its own delay comes on top.
+
+    Never more than a quarter of a lease: who was cut off and waits in vain renews the others too late once it is back.
+    """
+    return min(usual_s * (1, 2, 4)[min(missed, 2)], max(usual_s, ttl_s / 4)) + 2 * late_s
 
 
 def patience_s(unreachable_after_s: float, late_s: float) -> float:
