@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from garbi.base.failpoints import reach
 from garbi.hyper.model.event import Event, EventKind
 from garbi.hyper.model.image import Image
 from garbi.hyper.model.machine import (
-    Awaits,
     Machine,
     NodeFailurePolicy,
     Protocol,
@@ -76,6 +75,7 @@ class MachineFiles:
         self._cluster_id = cluster_id
         self._durable = durable
         self._lock = threading.Lock()
+        self._newest = threading.Lock()
         self._placed: dict[str, int] = {}
         self._directory.mkdir(mode=0o700, exist_ok=True)
 
@@ -84,7 +84,9 @@ class MachineFiles:
         changed = {event.machine_id for event in transaction.events if event.kind in RECORDED} | {*transaction.noted}
         removed = [event for event in transaction.events if event.kind is EventKind.REMOVED]
         for event in removed:
-            self._delete(event.machine_id, event.seq)
+            self._delete(event.machine_id, event.seq, min(each.seq for each in transaction.events) - 1)
+        if removed:
+            transaction.finishing.append(partial(self._note_newest, removed[-1].seq))
         for machine_id in sorted(changed - {event.machine_id for event in removed}):
             machine = machines.find(transaction.connection, machine_id)
             if machine is not None:
@@ -101,7 +103,7 @@ class MachineFiles:
         with database.read() as connection:
             rows = {row.id: row for row in machines.search(connection, MachineQuery())}
             stale = {
-                row.id for row in rows.values() if row.id not in found or _spec(found[row.id].machine) != _spec(row)
+                row.id for row in rows.values() if row.id not in found or _asked(found[row.id].machine) != _asked(row)
             }
         for machine_id in sorted(found.keys() - rows.keys()):
             self._path(machine_id).unlink(missing_ok=True)
@@ -109,15 +111,23 @@ class MachineFiles:
             with database.write() as transaction:
                 transaction.noted.append(machine_id)
 
-    def _delete(self, machine_id: str, seq: int) -> None:
-        """The number goes first: who finds no file has to find that."""
-        path = self._directory / NEWEST
-        if seq > _number_in(path):
-            replace_file(path, b"%d\n" % seq, durable=False)
+    def _delete(self, machine_id: str, seq: int, committed: int) -> None:
+        """The number of what is `committed` goes first: who finds no file has to find that. Not yet that of the removal, which a
+        crash would leave as the number of what never was."""
+        self._note_newest(committed)
         reach("machine.file.deleting")
         with self._lock:
             self._note_placed(machine_id, seq)
             self._path(machine_id).unlink(missing_ok=True)
+
+    def _note_newest(self, seq: int) -> None:
+        path = self._directory / NEWEST
+        with self._newest:
+            try:
+                if seq > _number_in(path):
+                    replace_file(path, b"%d\n" % seq, durable=False)
+            except GarbiError as error:  # a removal goes on, also on a disk that is full
+                log.warning("the number of the newest event is not noted", extra={"detail": error.detail})
 
     def _write(self, transaction: Transaction, machine: Machine) -> None:
         connection, path = transaction.connection, self._path(machine.id)
@@ -180,12 +190,8 @@ def newest_seq(data_dir: Path, records: Iterable[MachineRecord]) -> int:
 
 def encode(record: MachineRecord) -> bytes:
     """A record as its file has it."""
-    machine = record.machine
-    values: dict[str, Any] = {name: getattr(machine, name) for name in PLAIN}
-    values["address"] = machine.address if machine.mac else None
-    values["ports"] = [[port.node_port, port.machine_port, port.protocol] for port in machine.ports]
-    values |= {"created_at": to_wire(machine.created_at), "updated_at": to_wire(machine.updated_at)}
     image = None if record.image is None else image_files.to_values(record.image)
+    values = _values(record.machine)
     document = {"cluster_id": record.cluster_id, "seq": record.seq, "machine": values, "image": image}
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -213,13 +219,18 @@ def decode(document: Mapping[str, Any]) -> MachineRecord:
     return MachineRecord(machine, str(document["cluster_id"]), int(document["seq"]), image)
 
 
-def _spec(machine: Machine) -> Machine:
+def _values(machine: Machine) -> dict[str, Any]:
     """What a file has of a machine."""
-    reserved = machine.address if machine.mac else None
-    return replace(
-        machine, state=State.UNKNOWN, reason="", address=reserved, settled_generation=0, boot_id="", restarts=0,
-        awaits=Awaits.NOTHING, updated_at=machine.created_at, ordered=0,
-    )  # fmt: skip
+    values: dict[str, Any] = {name: getattr(machine, name) for name in PLAIN}
+    values["labels"] = dict(machine.labels)
+    values["address"] = machine.address if machine.mac else None
+    values["ports"] = [[port.node_port, port.machine_port, port.protocol] for port in machine.ports]
+    return values | {"created_at": to_wire(machine.created_at), "updated_at": to_wire(machine.updated_at)}
+
+
+def _asked(machine: Machine) -> dict[str, Any]:
+    """What was asked for of a machine, as far as a file has it: what changes with it, or with any order, is left out."""
+    return {name: value for name, value in _values(machine).items() if name not in ("updated_at", "ordered")}
 
 
 def _number_in(path: Path) -> int:
