@@ -40,19 +40,18 @@ class Scene:
     chaos: Chaos
     copies: list[Conversation] = field(default_factory=list)
 
-    def machine(self, node: str) -> str:
-        """A machine that runs on a node, and may be created again elsewhere."""
-        made = self.asked_for(node)
+    def machine(self, node: str, policy: NodeFailurePolicy = NodeFailurePolicy.RECREATE) -> str:
+        """A machine that runs on a node, and may be created again elsewhere unless its policy says otherwise."""
+        made = self.asked_for(node, policy)
         self.until(lambda: self.row(made).state is State.RUNNING)
         return made
 
-    def asked_for(self, node: str) -> str:
+    def asked_for(self, node: str, policy: NodeFailurePolicy = NodeFailurePolicy.RECREATE) -> str:
         """The same, which was promised only."""
         spec = MachineSpec(
-            image="any", type="fake", mem=128, node=node, restart=RestartPolicy.NO,
-            on_node_failure=NodeFailurePolicy.RECREATE,
+            image="any", type="fake", mem=128, node=node, restart=RestartPolicy.NO, on_node_failure=policy,
         )  # fmt: skip
-        made = self.cloud.ask(lambda controller: controller.machines.add(spec, "script"))
+        made = self.cloud.ask(lambda controller: controller.machines.add(spec, f"script-{policy}"))
         self.user.machines[made.id] = Owned(made.id, spec, asked_at=self.cloud.kernel.now)
         return made.id
 
