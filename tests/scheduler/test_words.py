@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.scheduler.fleets import a_node, an_ask, some
+from tests.scheduler.fleets import LONG_AGO, a_node, an_ask, some
 
 from garbi.base.errors import NothingFits, PortTaken
 from garbi.hyper_api.vocabulary import Protocol, PublishedPort
@@ -24,6 +24,12 @@ REFUSALS = {
         {},
         "the node is unreachable: no answer since 10:00",
     ),
+    "storage": (
+        Candidate(a_node(unwritable="read-only file system")),
+        {},
+        "the node cannot write on its disk: read-only file system",
+    ),
+    "leaving": (Candidate(a_node(leaving_at=LONG_AGO)), {}, "the host of the node goes down"),
     "type": (
         Candidate(a_node(drivers=(DriverState("libvirt", False, "no socket"),))),
         {"type": "libvirt"},
