@@ -9,7 +9,7 @@ from pathlib import Path
 
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.leases.files import LeaseFiles
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.node import Node
 
 
@@ -27,6 +27,9 @@ class KillMachines:
 
     def applies_to(self, node: Node) -> str | None:
         return None
+
+    def outlook(self, node: Node) -> Outlook:
+        return Outlook(self.scope, 1.0)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         self.stop(node.name, node.lease)

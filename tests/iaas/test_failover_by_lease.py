@@ -13,7 +13,10 @@ from tests.iaas.clouds import Cloud, FakeHost, eventually, is_written, machine_i
 from garbi.base.errors import Conflict, NothingFits
 from garbi.hyper.watchdog.opening import open_watchdog
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
+from garbi.iaas.fences.protocol import Scope
+from garbi.iaas.loops.foresight import Lot
 from garbi.iaas.model.node import NodeState
+from garbi.iaas.monitor.lease import least_margin
 from garbi.iaas.store.events import Kind
 
 MakeNodes = Callable[..., list[FakeHost]]
@@ -90,11 +93,19 @@ def test_a_node_that_is_cut_off_stops_its_machines_before_they_run_elsewhere(
 ) -> None:
     cloud.add(id="m", node="n1")
     cloud.add(id="stay", node="n1", on_node_failure=NodeFailurePolicy.STAY)
+    eventually("the lease could prove it", lambda: not cloud.controller.what_if("n1").fences[0].why_not)
+    foretold = cloud.controller.what_if("n1")
+    (lease,) = foretold.fences
+    assert (lease.fence, lease.covers) == ("lease", Scope.RECREATABLE)
+    assert lease.within_s is not None
+    assert lease.within_s >= TTL_S + least_margin(TTL_S)
+    assert {fate.id: fate.lot for fate in foretold.machines} == {"m": Lot.MOVES, "stay": Lot.STAYS}
     with never_twice(cloud, "m"):
         armed[0].hide()
         _runs_elsewhere(cloud)
         assert armed[0].running() == ["stay"]
         machine_is(cloud, "m", State.RUNNING)
+        assert cloud.controller.machines.get("m").node == foretold.machines[0].to
         assert "fenced by lease" in cloud.controller.nodes.get("n1").reason
         machine_is(cloud, "stay", State.UNKNOWN)
         armed[0].open()

@@ -10,7 +10,7 @@ import pytest
 from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, node_is
 
 from garbi.hyper_api.vocabulary import State
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.loops import failover
 from garbi.iaas.model.node import Node, NodeState
 
@@ -25,6 +25,9 @@ class Prover:
 
     def applies_to(self, node: Node) -> str | None:
         return None
+
+    def outlook(self, node: Node) -> Outlook:
+        return Outlook(Scope.ALL, 1.0)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         self.asked.set()
@@ -56,6 +59,9 @@ def test_a_node_that_goes_down_is_not_fenced_and_is_just_back(
     cloud.add(id="m", node="n1")
     with taking_leave(host):
         eventually("the controller knows", lambda: cloud.controller.nodes.get("n1").leaving_at is not None)
+        foretold = cloud.controller.what_if("n1")
+        assert foretold.tried_after_s == cloud.settings.unreachable_after_s + failover.LEAVING_S
+        assert foretold.fences[0].within_s == foretold.tried_after_s + 1.0
         host.stop()
     assert "going down since" in node_is(cloud, "n1", NodeState.UNREACHABLE).words
     assert not prover.asked.wait(3), "it was fenced"

@@ -108,12 +108,12 @@ class Cloud:
         finally:
             connection.close()
 
-    def start_host(self, name: str, fake: dict[str, str] | None = None) -> Host:
-        """Start a host that is no node yet; `fake` are settings of its fake driver."""
+    def start_host(self, name: str, fake: dict[str, str] | None = None, mem: int = 4096) -> Host:
+        """Start a host that is no node yet, with so much memory in MiB; `fake` are settings of its fake driver."""
         place = self.place / name
         drivers = {"fake": {"persist": "true", **(fake or {})}}
         settings = AgentSettings(
-            data_dir=place, node_name=name, drivers=drivers, mem_limit_mib=4096, stop_deadline_s=5.0
+            data_dir=place, node_name=name, drivers=drivers, mem_limit_mib=mem, stop_deadline_s=5.0
         )
         agent = open_agent(settings)
         self.stack.callback(agent.close)
@@ -122,10 +122,10 @@ class Cloud:
         self.hosts[name] = Host(name, service.url, agent)
         return self.hosts[name]
 
-    def add_node(self, name: str, fake: dict[str, str] | None = None) -> Host:
+    def add_node(self, name: str, fake: dict[str, str] | None = None, mem: int = 4096, **request: Any) -> Host:
         """Start a host and make it a node, which is ready when this returns."""
-        host = self.start_host(name, fake)
-        self.finish(self.client.nodes.add(host.request)["operation"])
+        host = self.start_host(name, fake, mem)
+        self.finish(self.client.nodes.add({**host.request, **request})["operation"])
         assert self.client.nodes.get(name)["state"] == "ready"
         return host
 
@@ -152,10 +152,11 @@ StartCloud = Callable[..., Cloud]
 
 
 @contextmanager
-def cloud_in(place: Path, keep_alive_s: float = 15.0) -> Iterator[Cloud]:
-    """A cloud without nodes below a directory."""
+def cloud_in(place: Path, keep_alive_s: float = 15.0, **others: Any) -> Iterator[Cloud]:
+    """A cloud without nodes below a directory; `others` are settings of its controller."""
+    settings = Settings(data_dir=place / "iaas", check_period_s=0.2, unreachable_after_s=2.0, **others)
     with ExitStack() as stack:
-        controller = open_controller(Settings(data_dir=place / "iaas", check_period_s=0.2, unreachable_after_s=2.0))
+        controller = open_controller(settings)
         stack.callback(controller.close)
         service = Service(controller, "127.0.0.1", 0, keep_alive_s)
         stack.enter_context(running(service))

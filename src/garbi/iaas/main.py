@@ -39,6 +39,7 @@ from garbi.iaas.leadership.restore import Restore
 from garbi.iaas.loops.auditing import regular
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.failover import Failover, FailoverParts
+from garbi.iaas.loops.foresight import Foresight, ForesightParts
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.replanning import Replanning, ReplanningParts
 from garbi.iaas.loops.runner import OperationRunner
@@ -303,8 +304,8 @@ class _Maker:
         fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally, book.rival)
         grace_s = settings.unreachable_after_s
         parts = FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s, silences)
-        failover = Failover(parts, stirred)
-        return Loops(clients, converger, watchers, runner, (failover, tombs, *self.others))
+        others: tuple[Loop, ...] = (Failover(parts, stirred), tombs, *self.others)
+        return Loops(clients, converger, watchers, runner, _foresight(parts), others)
 
     def _grave_clients(self, mandate: Mandate) -> NodeClients:
         """The way to agents whose nodes were removed, by their cluster ids."""
@@ -327,6 +328,11 @@ class _Maker:
         settings = self.settings
         power = PowerFence(settings.power_command, settings.power_limit_s)
         return SshFence(mandate.controller_id, settings.data_dir), _agents(settings, self.database), power
+
+
+def _foresight(parts: FailoverParts) -> Foresight:
+    """What knows beforehand what the failover would do with the same parts."""
+    return Foresight(ForesightParts(parts.database, parts.fences, parts.replanning, parts.silences, parts.grace_s))
 
 
 def _workflows(

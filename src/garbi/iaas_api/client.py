@@ -97,6 +97,10 @@ class NodeCalls:
         """Try the fence agent of a node, without harm; raises NotFound, FenceFailed."""
         return parse(self._calls.send("POST", _node(name) + "/test-fence", timeout_s=TRIAL_S).read())
 
+    def what_if(self, name: str) -> Document:
+        """What would follow if a node died now, without any effect; raises NotFound, NotLeading."""
+        return self._calls.document("GET", _node(name) + "/what-if")
+
     def remove(self, name: str, force: bool = False) -> Document:
         """Remove a node, with `force` together with its machines; raises NotFound, Conflict while machines are there."""
         query = {"force": "true"} if force else {}

@@ -275,6 +275,96 @@ class Explanation(BaseModel):
     verdicts: list[Verdict]
 
 
+class FenceProspect(BaseModel):
+    """What one fence could prove of a node that fell silent now."""
+
+    fence: str
+    applies: bool = Field(description="false: it could prove nothing, `why` says why not")
+    why: str
+    covers: Literal["all", "recreatable"] | None = Field(None, description="which machines its proof would be about")
+    within_s: float | None = Field(
+        None,
+        description="seconds after the last answer of the node within which it has its proof, if those before it have none",
+    )
+
+
+class MachineFate(BaseModel):
+    """What would become of one machine of a node that died now."""
+
+    id: str
+    fate: Literal["moves", "stays", "fits-nowhere"]
+    to: str | None = Field(None, description="where it would move to")
+    why: str
+    verdicts: list[Verdict] = Field(description="of each other node, for one that fits nowhere")
+
+
+class WhatIf(BaseModel):
+    """What would follow if a node died now; asking changes nothing."""
+
+    model_config = examples(
+        {
+            "node": "n1",
+            "state": "ready",
+            "reason": "",
+            "summary": "1 moves, 1 stays, 1 fits nowhere; lease could prove it within 66 s",
+            "held": "",
+            "tried_after_s": 10.0,
+            "fences": [
+                {
+                    "fence": "power",
+                    "applies": False,
+                    "why": "no power program is set (GARBI_IAAS_POWER_COMMAND)",
+                    "covers": None,
+                    "within_s": None,
+                },
+                {"fence": "lease", "applies": True, "why": "", "covers": "recreatable", "within_s": 66.0},
+            ],
+            "machines": [
+                {"id": "web", "fate": "moves", "to": "n2", "why": "chosen: the only one that fits", "verdicts": []},
+                {
+                    "id": "db",
+                    "fate": "stays",
+                    "to": None,
+                    "why": "its policy is stay: it waits for its node, where its disk is",
+                    "verdicts": [],
+                },
+                {
+                    "id": "big",
+                    "fate": "fits-nowhere",
+                    "to": None,
+                    "why": "memory on 1 node",
+                    "verdicts": [
+                        {
+                            "node": "n2",
+                            "fits": False,
+                            "filter": "memory",
+                            "reason": "memory: 2048 MiB asked for, 512 of 4096 MiB free",
+                            "score": None,
+                        }
+                    ],
+                },
+            ],
+            "beside": [],
+        }
+    )
+
+    node: str
+    state: NodeState
+    reason: str
+    summary: str = Field(description="the whole in one line")
+    held: str = Field(
+        description="why nothing would be fenced or moved by itself; what is told of machines would follow an operator's word"
+    )
+    tried_after_s: float = Field(description="after so many seconds of silence the first fence is tried")
+    fences: list[FenceProspect] = Field(
+        description="in the order in which they are tried; none for a node known to be dead"
+    )
+    machines: list[MachineFate] = Field(description="all that are on the node, the oldest first")
+    beside: list[str] = Field(
+        description="ids of machines of other nodes that wait for room and are placed in the same pass"
+    )
+
+
 class Operation(BaseModel):
     """A request that takes time: how far it is, and why it failed."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from garbi.iaas.cli import cloud, dev, images, machines, node_settings, nodes, serve
+from garbi.iaas.cli import cloud, dev, images, machines, node_settings, nodes, serve, what_if
 from garbi.iaas.cli.server import DEFAULT_URL, connect
 from garbi.terminal.output import complain
 from garbi.terminal.program import UNREACHABLE, run_program
@@ -55,7 +55,7 @@ def leave() -> None:
     """Leave the shell."""
 
 
-for verb in (node_settings.set_node, node_settings.test_fence):
+for verb in (node_settings.set_node, node_settings.test_fence, what_if.what_if):
     nodes.commands.add_command(verb)
 for command in (serve.serve, dev.dev, nodes.commands, images.commands, machines.commands, *cloud.COMMANDS):
     command_tree.add_command(command)

@@ -32,7 +32,7 @@ FILTERS = {
     ),
 }
 TAKES_NODES = ("node rm", "node drain", "node undrain", "node confirm-dead", "node test-fence")
-TAKES_ONE_NODE = ("node show", "node add", "node set")
+TAKES_ONE_NODE = ("node show", "node add", "node set", "node what-if")
 TAKES_IDS = ("vm start", "vm stop", "vm pause", "vm resume", "vm rm", "vm stats")
 TAKES_ONE_ID = ("vm show", "vm log")
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from garbi.base.audit import CONFIRM_S, Auditing, Violation, confirmed
+from garbi.base.errors import NotLeading
 from garbi.base.tally import Tally
 from garbi.iaas.controller.audit import Audit
 from garbi.iaas.controller.backups import Backups
@@ -15,6 +16,7 @@ from garbi.iaas.controller.machines import Machines
 from garbi.iaas.controller.nodes import Nodes
 from garbi.iaas.controller.operations import Operations
 from garbi.iaas.leadership import Leadership
+from garbi.iaas.loops.foresight import WhatIf
 from garbi.iaas.loops.work import Work
 from garbi.iaas.model.event import Event
 from garbi.iaas.nodes import NodeClients
@@ -82,6 +84,14 @@ class Controller:
     def audit(self) -> list[Violation]:
         """The invariants that do not hold; none in a healthy cloud. What is in motion gets a second to come to rest."""
         return confirmed(self._parts.audit.run, CONFIRM_S)
+
+    def what_if(self, node: str) -> WhatIf:
+        """What would follow if a node died now; nothing is changed. Raises NotFound; NotLeading: who leads knows the leases."""
+        found = self._parts.work.foresee(node)
+        if found is None:
+            self.leadership.require("to know what would follow")
+            raise NotLeading("this controller is about to lead, or to end: ask again")
+        return found
 
     def unwritable(self) -> str:
         """Why nothing can be written on the disk of the controller; empty when it can."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from garbi.base.child import Cancelled, Ended, run
 from garbi.base.errors import FenceFailed
 from garbi.iaas.fences.power import KEPT, MAX_ANSWER_BYTES, PATH, find_flaw
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.node import Node
 from garbi.iaas.provisioning.words import clean
 
@@ -61,6 +61,10 @@ class AgentFence:
         if node.power is None:
             return f"the node has none (iaas node set {node.name} --fence-agent NAME)"
         return find_flaw(self._directory / node.power.agent)
+
+    def outlook(self, node: Node) -> Outlook:
+        """It covers the whole host."""
+        return Outlook(Scope.ALL, self._limit_s)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         """Switch the host off, and believe it when `status` says so then; raises FenceFailed with the agent's words."""

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from garbi.base.errors import Conflict
 from garbi.base.problem import to_problem
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
+from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.fences.protocol import Proof
 from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.model.operation import OperationState
-from garbi.iaas.monitor.failover import lost_reason, reason_of_loss
+from garbi.iaas.monitor.failover import is_wished_again, lost_reason, reason_of_loss
 from garbi.iaas.store import events, machines, nodes, operations
 from garbi.iaas.store.database import Transaction
 
@@ -51,6 +51,6 @@ def _lose(transaction: Transaction, machine: Machine, lost: str, now: datetime, 
     if machine.operation is not None and machine.wish is not Wish.REMOVED:
         error = to_problem(Conflict(lost, node=machine.node))
         operations.finish(transaction, machine.operation, OperationState.FAILED, now, error=error)
-    if machine.drained is not None and machine.on_node_failure is NodeFailurePolicy.RECREATE:
-        machine = machines.wish_again(transaction, machine, now)  # else a drain would have done less than this
+    if is_wished_again(machine):
+        machine = machines.wish_again(transaction, machine, now)
     machines.mark(transaction, machine, State.FAILED, reason_of_loss(machine, lost), now, actor=actor)

@@ -18,7 +18,7 @@ from garbi.base.errors import FenceFailed, GarbiError, ServerUnreachable, StaleO
 from garbi.base.failpoints import reach
 from garbi.hyper_api.client import HyperClient
 from garbi.iaas.fences.agreements import agreement_of, lengths_of, recall
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Node
 from garbi.iaas.monitor.lateness import LONGEST_DELAY_S, PROMPT_S, Slack, delay_of, lengthened, strained
@@ -178,6 +178,15 @@ class LeaseBook:
                 return "nothing was heard of it by this controller"
             found = quorum(account.ledger.peers, self._fresh, now, account.ledger.shortest_s / 2)
             return doubt(account.ledger, found, self._began, self._lessor.margin_s)
+
+    def is_outvoted(self, name: str) -> bool:
+        """Whether so few of the other nodes answer that a node, cut off now, might take the controller for dead and go on."""
+        now = self._clock.since_boot()
+        with self._lock:
+            account = self._accounts.get(name)
+            if account is None:
+                return True
+            return quorum(account.ledger.peers, self._fresh, now, account.ledger.shortest_s / 2) is None
 
     def rival(self) -> str | None:
         """Why nothing may be proven now: most nodes obey another controller, so that what is known here is obsolete.
@@ -374,6 +383,11 @@ class LeaseFence:
         if self._book.armed(node.name):
             return None
         return "its lease does not end by itself (that takes another node that heard it when it fell silent, and a watchdog)"
+
+    def outlook(self, node: Node) -> Outlook:
+        """It covers what may be created again, as long after the last answer as the lease and what follows it may take."""
+        why_not = "too few of the other nodes answer" if self._book.is_outvoted(node.name) else ""
+        return Outlook(Scope.RECREATABLE, self._book.longest_s(node.name) + LOOK_S, since_heard=True, why_not=why_not)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         """Wait until the lease has ended for certain. Raises FenceFailed when that is not to be expected."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from garbi.base.child import Cancelled, Ended, run
 from garbi.base.errors import FenceFailed
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.node import Node
 from garbi.iaas.provisioning.words import clean
 
@@ -38,6 +38,10 @@ class PowerFence:
         if not self._command:
             return "no power program is set (GARBI_IAAS_POWER_COMMAND)"
         return find_flaw(Path(self._command))
+
+    def outlook(self, node: Node) -> Outlook:
+        """It covers the whole host."""
+        return Outlook(Scope.ALL, self._limit_s)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         """Switch the host off, where it is not off already; raises FenceFailed, with the program's words."""

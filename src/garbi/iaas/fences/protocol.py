@@ -52,6 +52,17 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a fence could prove of a node: what that covers, and within how many seconds, counted from when it is tried, or
+    from the last answer of the node (`since_heard`). `why_not` says why it could not as things are now, though it applies."""
+
+    scope: Scope
+    takes_s: float
+    since_heard: bool = False
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A fence that gave no proof, and why; `tried` is false where it does not apply to the node."""
 
@@ -69,6 +80,9 @@ class Fence(Protocol):
 
     def applies_to(self, node: Node) -> str | None:
         """None when it may be tried on this node; else why not. Quick, does no I/O over the network."""
+
+    def outlook(self, node: Node) -> Outlook:
+        """What it could prove of this node, to which it applies, if that fell silent now. Quick, and without any effect."""
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         """Stop the machines and prove it; blocks, within limits of its own, and ends soon once `cancelled` is set.
@@ -89,6 +103,10 @@ class Fences:
 
     def __iter__(self) -> Iterator[Fence]:
         return iter(self._fences)
+
+    def barred(self) -> str | None:
+        """Why none is tried now; None when they are."""
+        return self._barred()
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof | tuple[Attempt, ...]:
         """The first proof, or what each fence said instead. Never raises: a fence that breaks has proven nothing."""

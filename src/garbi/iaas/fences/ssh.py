@@ -11,7 +11,7 @@ from typing import Any
 
 from garbi.base.child import Cancelled, Ended, run
 from garbi.base.errors import FenceFailed, InvalidField
-from garbi.iaas.fences.protocol import Proof, Scope
+from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.node import Node
 from garbi.iaas.provisioning import node_files, playbook, ssh
 from garbi.iaas.provisioning.hostkeys import HostKeyRefused, HostKeys, HostSilent
@@ -70,6 +70,10 @@ class SshFence:
     def applies_to(self, node: Node) -> str | None:
         """Whether this controller has a way to the host."""
         return None if node.provision else "the host was not set up by this controller: there is no SSH to it"
+
+    def outlook(self, node: Node) -> Outlook:
+        """It covers what may be created again; a host that is off is given up within the time of a knock."""
+        return Outlook(Scope.RECREATABLE, KNOCK_S + self._limit_s)
 
     def prove(self, node: Node, cancelled: threading.Event) -> Proof:
         """Have the host stop what may run elsewhere and say so; starts its agent again. Raises FenceFailed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -21,10 +21,10 @@ from garbi.iaas.leadership import Superseded
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine, Moving, Strategy
-from garbi.iaas.model.node import NodeState
+from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.model.sharing import share_hosts
 from garbi.iaas.monitor.failover import UP, is_stranded
-from garbi.iaas.scheduler import Candidate, Fleet, Homeless, Move, Placed, plan
+from garbi.iaas.scheduler import Candidate, Fleet, Homeless, Move, Placed, Plan, plan
 from garbi.iaas.store import candidates, events, machines, nodes
 from garbi.iaas.store.database import Database, Transaction
 
@@ -76,44 +76,46 @@ class Replanning:
         self._answering = {name: at for name, at in self._answering.items() if name in dead}
         self._explained = {name: words for name, words in self._explained.items() if name in dead}
         for _ in range(ROUNDS):
-            stranded = self._stranded(dead, stopped)
+            with self._parts.database.read() as connection:
+                stranded = _stranded(connection, [name for name in dead if not self._is_returning(name)], stopped)
             if not stranded or self._pass(stranded):
                 return
 
-    def _stranded(self, dead: Iterable[str], stopped: bool) -> list[Machine]:
-        with self._parts.database.read() as connection:
-            found = [
-                machine
-                for name in dead
-                if not self._is_returning(name) and (not stopped or _by_word(connection, name))
-                for machine in machines.of_node(connection, name)
-                if is_stranded(machine)
-            ]
-            found += machines.vacated(connection)  # whose nodes need not be dead, and of which nothing is anywhere
-            if not stopped:
-                found += [each for each in machines.refused(connection) if _was_refused_after_move(connection, each)]
-        return list({machine.id: machine for machine in found}.values())
+    def foresee(
+        self, connection: Connection, name: str, lost: Iterable[Machine], dead: Iterable[str], *, stopped: bool
+    ) -> Plan:
+        """The plan if that node died now and these were its machines that are to run elsewhere: one pass over them and over all
+        that wait beside them, on the other nodes that are `dead`, or on none. Nothing is written down or remembered.
+        """
+        now = self._parts.clock.monotonic()
+        others = [each for each in dead if each != name and not self.seems_returning(each)]
+        waiting = _stranded(connection, others, stopped)
+        stranded = list({machine.id: machine for machine in (*waiting, *lost)}.values())
+        refusals = _with_refused(_lately(dict(self._refusals), now), stranded, now)
+        return plan(stranded, _fleet(connection, but=name), self._parts.strategy, _barring(refusals, stranded))
+
+    def seems_returning(self, name: str) -> bool:
+        """Whether a node that is said to be dead answers, so that its machines are left to it for a while."""
+        now = self._parts.clock.monotonic()
+        return self._answers(name, now) and now - self._answering.get(name, now) < LONGEST_RETURN_S
 
     def _is_returning(self, name: str) -> bool:
         now = self._parts.clock.monotonic()
-        if not self._parts.heard_since(name, max(self._dead.get(name, now), now - ANSWERED_S)):
+        if not self._answers(name, now):
             self._answering.pop(name, None)
             return False
         return now - self._answering.setdefault(name, now) < LONGEST_RETURN_S
 
+    def _answers(self, name: str, now: float) -> bool:
+        return self._parts.heard_since(name, max(self._dead.get(name, now), now - ANSWERED_S))
+
     def _pass(self, stranded: Sequence[Machine]) -> bool:
         """Plan and move; False when somebody else was first, so that it is to be planned anew."""
         now = self._parts.clock.monotonic()
-        self._refusals = {key: at for key, at in self._refusals.items() if now - at < REFUSED_FOR_S}
-        for machine in stranded:
-            if machine.refused and machine.node is not None:
-                self._refusals.setdefault((machine.id, machine.node), now)
+        self._refusals = _with_refused(_lately(self._refusals, now), stranded, now)
         with self._parts.database.read() as connection:
             fleet = _fleet(connection)
-        exclude = {
-            machine.id: frozenset(node for id_, node in self._refusals if id_ == machine.id) for machine in stranded
-        }
-        found = plan(stranded, fleet, self._parts.strategy, exclude)
+        found = plan(stranded, fleet, self._parts.strategy, _barring(self._refusals, stranded))
         reach("failover.planned")
         moved = [move for move in found.moves if self._move(move)]
         for homeless in found.homeless:
@@ -210,7 +212,41 @@ class Replanning:
         return [each.id for each in there if each.on_node_failure is NodeFailurePolicy.STAY]
 
 
-def _by_word(connection: Connection, name: str) -> bool:
+def _stranded(connection: Connection, dead: Iterable[str], stopped: bool) -> list[Machine]:
+    """The machines that have no node; `stopped`: but those that may not move now."""
+    found = [
+        machine
+        for name in dead
+        if not stopped or is_by_word(connection, name)
+        for machine in machines.of_node(connection, name)
+        if is_stranded(machine)
+    ]
+    found += machines.vacated(connection)  # whose nodes need not be dead, and of which nothing is anywhere
+    if not stopped:
+        found += [each for each in machines.refused(connection) if _was_refused_after_move(connection, each)]
+    return list({machine.id: machine for machine in found}.values())
+
+
+Refusals = Mapping[tuple[str, str], float]
+"""Which node would not have which machine, and since when: by the ids of machines and the names of nodes."""
+
+
+def _lately(refusals: Refusals, now: float) -> dict[tuple[str, str], float]:
+    return {key: at for key, at in refusals.items() if now - at < REFUSED_FOR_S}
+
+
+def _with_refused(refusals: Refusals, stranded: Iterable[Machine], now: float) -> dict[tuple[str, str], float]:
+    """The refusals with those that the machines themselves tell of."""
+    told = {(each.id, each.node): now for each in stranded if each.refused and each.node is not None}
+    return told | {**refusals}
+
+
+def _barring(refusals: Refusals, stranded: Iterable[Machine]) -> dict[str, frozenset[str]]:
+    """The nodes that would not have each machine."""
+    return {each.id: frozenset(node for id_, node in refusals if id_ == each.id) for each in stranded}
+
+
+def is_by_word(connection: Connection, name: str) -> bool:
     """Whether it was an operator who said that a node is dead."""
     return events.last_actor(connection, Subject.NODE, name, NodeState.UNAVAILABLE) == events.USER
 
@@ -221,15 +257,22 @@ def _was_refused_after_move(connection: Connection, machine: Machine) -> bool:
     return recreate and machine.wish in UP and events.was_moved(connection, machine.id)
 
 
-def _fleet(connection: Connection) -> Fleet:
+def _fleet(connection: Connection, but: str | None = None) -> Fleet:
+    """All nodes and what is on them; the one called `but` as if it were dead."""
     taken = candidates.ports_taken(connection)
-    found = candidates.nodes_with_load(connection)
+    found = [
+        (_dead(node) if node.name == but else node, running) for node, running in candidates.nodes_with_load(connection)
+    ]
     placed = tuple(Placed(*each) for each in candidates.placed(connection))
     shared = share_hosts(node for node, _ in found)
     nodes_: Iterable[Candidate] = (
         Candidate(node, running, taken.get(node.name, {}), shared=shared.get(node.name)) for node, running in found
     )
     return Fleet(tuple(nodes_), placed)
+
+
+def _dead(node: Node) -> Node:
+    return replace(node, state=NodeState.UNAVAILABLE, reason="it would be dead")
 
 
 def _sentence(gone: Sequence[str], left: Sequence[str], staying: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from garbi.base.clock import Clock
@@ -38,10 +38,13 @@ class Silences:
         now = self._clock.monotonic()
         with self._lock:
             self._known = {node.name: self._follow(node, now) for node in nodes}
-            return [
-                Condition(name, each.state, now - each.began, None if each.silent is None else now - each.silent)
-                for name, each in self._known.items()
-            ]
+            return _told(self._known, now)
+
+    def peek(self, nodes: Iterable[Node]) -> list[Condition]:
+        """The same conditions, without taking note of anything."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return _told({node.name: self._follow(node, now) for node in nodes}, now)
 
     def _follow(self, node: Node, now: float) -> _Since:
         before = self._known.get(node.name)
@@ -54,3 +57,10 @@ class Silences:
             silent = now if before.silent is None else before.silent
         began = before.began if before is not None and before.state is node.state else now
         return _Since(node.state, began, silent)
+
+
+def _told(known: Mapping[str, _Since], now: float) -> list[Condition]:
+    return [
+        Condition(name, each.state, now - each.began, None if each.silent is None else now - each.silent)
+        for name, each in known.items()
+    ]

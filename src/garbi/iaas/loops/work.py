@@ -15,6 +15,7 @@ from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError
 from garbi.iaas.leadership import Mandate
 from garbi.iaas.loops.converger import Converger
+from garbi.iaas.loops.foresight import Foresight, WhatIf
 from garbi.iaas.loops.runner import OperationRunner
 from garbi.iaas.loops.watchers import Watchers
 from garbi.iaas.loops.watching import Report
@@ -51,6 +52,7 @@ class Loops:
     converger: Converger
     watchers: Watchers
     runner: OperationRunner
+    foresight: Foresight
     others: tuple[Loop, ...] = ()
 
     def in_order(self) -> tuple[Loop, ...]:
@@ -131,6 +133,11 @@ class Work:
         """What a node last said, if this controller has heard it."""
         loops = self._loops
         return loops.watchers.report_of(node) if loops is not None else None
+
+    def foresee(self, node: str) -> WhatIf | None:
+        """What would follow if a node died now; None while this controller does not lead. Raises NotFound."""
+        loops = self._loops
+        return loops.foresight.of(node) if loops is not None else None
 
     def hear(self, heard: Sequence[Event]) -> None:
         """Have looked at what others have written about."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.model.machine import Machine, Moving
@@ -112,6 +112,20 @@ def reason_of_loss(machine: Machine, lost: str) -> str:
         return lost
     stays = machine.on_node_failure is NodeFailurePolicy.STAY
     return f"{machine.reason}; {lost}" if stays and not is_lost(machine) else machine.reason
+
+
+def is_wished_again(machine: Machine) -> bool:
+    """Whether a machine that a drain has stopped is to run again when its node dies: else a drain would have done less than
+    that."""
+    return machine.drained is not None and machine.on_node_failure is NodeFailurePolicy.RECREATE
+
+
+def after_loss(machine: Machine, lost: str) -> Machine:
+    """What a machine would be once its loss is proven."""
+    if machine.moving is Moving.GONE:  # nothing of it was there
+        return machine
+    wish = Wish.RUNNING if is_wished_again(machine) else machine.wish
+    return replace(machine, wish=wish, state=State.FAILED, reason=reason_of_loss(machine, lost))
 
 
 def ended_by_itself(machine: Machine) -> bool:

@@ -18,10 +18,12 @@ from garbi.base.errors import (
     InvalidField,
     MalformedRequest,
     NotFound,
+    NotLeading,
     UnknownFilter,
     UnsupportedMedia,
 )
 from garbi.iaas.controller import Controller
+from garbi.iaas.loops.foresight import WhatIf
 from garbi.iaas.model.node import Amounts, DriverState, Node, NodeChange, NodeSpec, Overcommit, Ssh
 from garbi.iaas.model.power import Power, PowerChange
 from garbi.iaas.model.query import NODE_FILTERS
@@ -107,6 +109,14 @@ def test_fence(name: str, controller: ControllerOf) -> schemas.FenceTrial:
     """Ask the fence agent of a node for all but `off`: whether it works, and switches this node and no other."""
     tried = controller.nodes.test_fence(name)
     return schemas.FenceTrial(agent=tried.agent, status="off" if tried.status == "off" else "on", words=tried.words)
+
+
+@router.get(
+    "/iaas/nodes/{name}/what-if", dependencies=no_query, responses=documented(UnknownFilter, NotFound, NotLeading)
+)
+def foresee_death(name: str, controller: ControllerOf) -> schemas.WhatIf:
+    """Tell what would follow if the node died now: which fence could prove it and when, what would move where, and why not."""
+    return foreseen(controller.what_if(name))
 
 
 @router.delete(
@@ -200,6 +210,39 @@ def describe(node: Node, machines: int, drained: Sequence[str] = ()) -> schemas.
         seen_at=None if node.seen_at is None else to_wire(node.seen_at),
         created_at=to_wire(node.created_at),
         updated_at=to_wire(node.updated_at),
+    )
+
+
+def foreseen(found: WhatIf) -> schemas.WhatIf:
+    """What would follow, as it travels."""
+    return schemas.WhatIf(
+        node=found.node.name,
+        state=found.node.state.value,
+        reason=found.node.words,
+        summary=found.summary(),
+        held=found.held,
+        tried_after_s=found.tried_after_s,
+        fences=[
+            schemas.FenceProspect(
+                fence=each.fence,
+                applies=not each.why_not,
+                why=each.why_not,
+                covers=None if each.covers is None else each.covers.value,
+                within_s=each.within_s,
+            )
+            for each in found.fences
+        ],
+        machines=[
+            schemas.MachineFate(
+                id=each.id,
+                fate=each.lot.value,
+                to=each.to,
+                why=each.why,
+                verdicts=[schemas.Verdict(**verdict.document()) for verdict in each.verdicts],
+            )
+            for each in found.machines
+        ],
+        beside=[*found.beside],
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from garbi.hyper_api.vocabulary import Protocol
 from garbi.iaas.model.machine import Machine, Strategy
 from garbi.iaas.scheduler.asking import Ask, Candidate
-from garbi.iaas.scheduler.explanation import Explanation
+from garbi.iaas.scheduler.explanation import Explanation, Verdict
 from garbi.iaas.scheduler.placing import place
 
 
@@ -41,10 +41,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Homeless:
-    """A machine that fits nowhere, and why."""
+    """A machine that fits nowhere, and why: in one line, and of each node that was asked."""
 
     machine: Machine
     why: str
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def plan(
         barred = (exclude or {}).get(machine.id, frozenset()) | {machine.node}
         explanation = _explain(machine, fleet, strategy, barred)
         if explanation.chosen is None:
-            homeless.append(Homeless(machine, explanation.summary()))
+            homeless.append(Homeless(machine, explanation.summary(), explanation.verdicts))
             continue
         moves.append(Move(machine, explanation.chosen, explanation.summary()))
         fleet = _with(fleet, machine, explanation.chosen)
