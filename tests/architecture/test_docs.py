@@ -30,6 +30,12 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert not dead
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    named = set(re.findall(r"`(tests/[a-z0-9_/]+(?:\.py)?)`", text(page)))
+    assert [name for name in sorted(named) if not (ROOT / name).exists() and not (ROOT / f"{name}.py").is_file()] == []
+
+
 def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is() -> None:
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
