@@ -34,6 +34,7 @@ class Reruns:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failures.append(report)
+            print(f"\nfailed: {report.nodeid} ({report.when})", flush=True)  # long before the end of a long run
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._broken = self._broken or report.failed
