@@ -158,6 +158,7 @@ class Database(Generic[E]):
 
     def close(self) -> None:
         """Close every connection."""
+        self._writable.close()
         self._engine.dispose()
 
 

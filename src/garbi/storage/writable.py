@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from garbi.base.disks import FAILED
 
 FILE = "written"
 AGAIN_S = 5.0
-"""So often it is tried, at most, whether a disk that has failed can be written again."""
+"""So often it is tried whether a disk that has failed can be written again."""
 
 LOOK_S = 20.0
 """So often it is tried, at most, where nothing else is written."""
@@ -20,30 +21,55 @@ _TEXT = b"This file is written to see whether that can be done.\n"
 
 
 class Writable:
-    """What is known of one directory. It is asked often: nothing is written for that while all is well."""
+    """What is known of one directory. It is asked often, and by those who must not wait: that neither writes nor reads a disk.
+
+    Once a write has failed, a thread of its own tries again until one succeeds.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._failure = ""
         self._tried = time.monotonic()
+        self._lock = threading.Lock()
+        self._trying = False
+        self._closing = threading.Event()
 
     def note_failure(self, words: str) -> None:
         """A write has failed, and not for want of space."""
         self._failure = words
         self._tried = time.monotonic()
+        self._keep_trying()
 
     def failure(self) -> str:
-        """Why nothing can be written; empty when it can. After a failure that is tried out, once in a while."""
+        """Why nothing can be written, as far as it is known; empty when it can."""
         if self._is_read_only():
             return f"the file system of {self._directory} is read-only"
-        if self._failure and time.monotonic() - self._tried >= AGAIN_S:
-            self.try_out()
         return self._failure
 
     def look(self) -> None:
-        """Find out what no write has told for a while."""
-        if time.monotonic() - self._tried >= LOOK_S:
+        """Find out what no write has told for a while. Waits for the disk."""
+        if not self._trying and time.monotonic() - self._tried >= LOOK_S:
             self.try_out()
+            if self._failure:
+                self._keep_trying()
+
+    def close(self) -> None:
+        """Try no more."""
+        self._closing.set()
+
+    def _keep_trying(self) -> None:
+        with self._lock:
+            if not self._trying:
+                self._trying = True
+                threading.Thread(target=self._try_until_good, name="writable", daemon=True).start()
+
+    def _try_until_good(self) -> None:
+        while not self._closing.wait(AGAIN_S):
+            self.try_out()
+            with self._lock:
+                if not self._failure:
+                    self._trying = False
+                    return
 
     def try_out(self) -> None:
         """Write something; only a full disk counts as one that can be written."""
