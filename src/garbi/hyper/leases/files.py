@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from garbi.base.disks import kind_of
-from garbi.base.errors import FinalError, StorageFailed
+from garbi.base.errors import FinalError, NoSpace, StorageFailed
 from garbi.base.failpoints import reach
 from garbi.hyper.leases.record import CONTROLLER_FORM, Lease
 
@@ -50,16 +51,23 @@ class LeaseFiles:
             return None
 
     def write(self, lease: Lease) -> None:
-        """Write a renewed lease, for the watchdog to see; raises NoSpace, FinalError.
+        """Write a renewed lease, for the watchdog to see; raises NoSpace, StorageFailed, FinalError.
 
-        A disk that has failed ends no machine: then the lease is written where it needs none, in memory that lasts for this boot.
+        A disk that is full or has failed ends no machine: then the lease is written where it needs none, in memory that lasts for
+        this boot.
         """
         path = self._path(lease.controller, _LEASE)
         try:
             self._replace(path, _encode(lease), durable=False)
-        except StorageFailed:
+        except (NoSpace, StorageFailed):
+            self._write_beside(path.name, lease)
+
+    def _write_beside(self, name: str, lease: Lease) -> None:
+        try:
             self._beside.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._replace(self._beside / path.name, _encode(lease), durable=False)
+        except OSError as error:
+            raise kind_of(error, FinalError)(f"{self._beside} cannot be made: {error.strerror}") from error
+        self._replace(self._beside / name, _encode(lease), durable=False)
 
     def fenced(self, controller: str) -> int:
         """The number up to which the leases of a controller have ended for good; 0 when none has."""
@@ -121,7 +129,8 @@ class LeaseFiles:
     def _write(path: str, content: bytes, durable: bool) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, content)
+            if os.write(file, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable:
                 os.fsync(file)
         finally:
