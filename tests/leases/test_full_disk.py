@@ -1,4 +1,4 @@
-"""The files of leases where a disk is full or fails: a renewal is seen by the watchdog all the same, and the newest one counts."""
+"""The files of leases where a disk is full or fails: the watchdog sees a renewal all the same, and the newest one counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.leases.words import CONTROLLER, armed
+from tests.leases.words import BOOT, CONTROLLER, armed
 
 from garbi.hyper.leases.files import LeaseFiles
 
@@ -61,3 +61,15 @@ def test_of_a_file_only_a_part_fits_of_nothing_is_read(small: Path) -> None:
     large = replace(LATER, peers=tuple(f"192.0.2.{number}:8081" for number in range(1000)))
     files.write(large)
     assert files.read(CONTROLLER) == large
+
+
+@pytest.mark.root
+def test_the_time_of_day_does_not_decide_which_lease_is_the_newest(small: Path) -> None:
+    files = LeaseFiles(small)
+    files.write(armed(100.0))
+    fill(small)
+    files.write(LATER)
+    os.utime(small / "leases" / f"{CONTROLLER}.json", (2**33, 2**33))
+    assert files.read(CONTROLLER) == LATER
+    assert LATER.boot_id == BOOT
+    assert files.controllers() == [CONTROLLER]

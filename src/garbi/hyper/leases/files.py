@@ -23,7 +23,7 @@ from garbi.hyper.leases.record import CONTROLLER_FORM, Lease
 DIRECTORY = "leases"
 _LEASE, _FENCED = ".json", ".fenced"
 
-Sign = tuple[int, int] | None
+Sign = tuple[int, ...] | None
 """Another value after each write of a file; None while there is none."""
 
 
@@ -36,17 +36,27 @@ class LeaseFiles:
 
     def controllers(self) -> list[str]:
         """The controllers that there are files of."""
-        try:
-            names = {Path(name).stem for name in os.listdir(self._directory)}
-        except FileNotFoundError:
-            return []
+        names: set[str] = set()
+        for directory in (self._directory, self._beside):
+            with contextlib.suppress(FileNotFoundError):
+                names |= {Path(name).stem for name in os.listdir(directory)}
         return sorted(name for name in names if CONTROLLER_FORM.match(name))
 
     def read(self, controller: str) -> Lease | None:
-        """The lease as it was last renewed; None when there is none, or what is there is no lease."""
+        """The lease as it was last renewed; None when there is none, or what is there is no lease.
+
+        Of two files the one renewed later in one boot counts. The one in memory is of this boot, and goes once the disk can be
+        written: of two boots it is the newer one. The time of day decides nothing.
+        """
+        usual, beside = (self._read(controller, path) for path in self._paths(controller))
+        if usual is None or beside is None:
+            return usual or beside
+        return usual if usual.boot_id == beside.boot_id and _moments(usual) > _moments(beside) else beside
+
+    @staticmethod
+    def _read(controller: str, path: Path) -> Lease | None:
         try:
-            values: dict[str, Any] = json.loads(self._newest(controller).read_bytes())
-            return Lease(**{**values, "controller": controller, "peers": tuple(values["peers"])})
+            return _decode(controller, path.read_bytes())
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -56,11 +66,14 @@ class LeaseFiles:
         A disk that is full or has failed ends no machine: then the lease is written where it needs none, in memory that lasts for
         this boot.
         """
-        path = self._path(lease.controller, _LEASE)
+        path, beside = self._paths(lease.controller)
         try:
             self._replace(path, _encode(lease), durable=False)
         except (NoSpace, StorageFailed):
             self._write_beside(path.name, lease)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
 
     def _write_beside(self, name: str, lease: Lease) -> None:
         try:
@@ -87,24 +100,16 @@ class LeaseFiles:
 
     def fence_sign(self, controller: str) -> Sign:
         """What tells, for one call of the kernel, whether `fenced` has changed."""
-        try:
-            found = os.stat(f"{self._directory}/{controller}{_FENCED}")
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
+        return _sign_of(f"{self._directory}/{controller}{_FENCED}")
 
     def lease_sign(self, controller: str) -> Sign:
         """What tells whether `read` has something new."""
-        try:
-            found = os.stat(self._newest(controller))
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
+        usual, beside = map(_sign_of, self._paths(controller))
+        return None if usual is None and beside is None else (*(usual or (0, 0)), *(beside or (0, 0)))
 
-    def _newest(self, controller: str) -> Path:
-        """Where the lease was written last."""
-        usual, beside = self._path(controller, _LEASE), self._beside / f"{controller}{_LEASE}"
-        return beside if _written(beside) > _written(usual) else usual
+    def _paths(self, controller: str) -> tuple[Path, Path]:
+        """Where a lease is written, and where it is while that cannot be done."""
+        return self._path(controller, _LEASE), self._beside / f"{controller}{_LEASE}"
 
     def _path(self, controller: str, suffix: str) -> Path:
         return self._directory / f"{controller}{suffix}"
@@ -142,11 +147,22 @@ def _runtime_dir() -> Path:
     return Path("/run/garbi") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}/garbi")
 
 
-def _written(path: Path) -> int:
+def _sign_of(path: Path | str) -> Sign:
     try:
-        return path.stat().st_mtime_ns
+        found = os.stat(path)
     except OSError:
-        return 0
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _moments(lease: Lease) -> tuple[float, float]:
+    """When a lease was renewed, and what its controller had seen then."""
+    return lease.renewed or 0.0, lease.seen or 0.0
+
+
+def _decode(controller: str, content: bytes) -> Lease:
+    values: dict[str, Any] = json.loads(content)
+    return Lease(**{**values, "controller": controller, "peers": tuple(values["peers"])})
 
 
 def _encode(lease: Lease) -> bytes:
