@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
 from garbi.storage.whole_files import replace_file
 
 IDENTITY = "cluster-id"
+_FORM = re.compile(r"[0-9a-f]{32}\Z")
 
 
 def read_identity(data_dir: Path) -> str | None:
-    """The cluster id in the file."""
-    with suppress(OSError):
-        return (data_dir / IDENTITY).read_text().strip() or None
+    """The cluster id in the file; None where there is none, or what is there is no cluster id."""
+    with suppress(OSError, ValueError):
+        text = (data_dir / IDENTITY).read_text().strip()
+        return text if _FORM.match(text) else None
     return None
 
 

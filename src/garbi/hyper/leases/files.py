@@ -35,7 +35,7 @@ class LeaseFiles:
         self._beside = _runtime_dir() / hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
 
     def controllers(self) -> list[str]:
-        """The controllers that there are files of."""
+        """The controllers that there are files of; raises OSError where a directory cannot be read."""
         names: set[str] = set()
         for directory in (self._directory, self._beside):
             with contextlib.suppress(FileNotFoundError):

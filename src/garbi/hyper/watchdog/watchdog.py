@@ -59,6 +59,7 @@ class Watchdog:
         self._clean: dict[str, tuple[int, int]] = {}
         self._said: dict[str, dict[str, str]] = {}
         self._obstacles: dict[str, str] = {}
+        self._unlisted = ""
         self._saw_at: float | None = None
 
     def run(self, ending: threading.Event) -> None:
@@ -70,7 +71,7 @@ class Watchdog:
 
     def tick(self) -> None:
         """Look at every lease once, and do what follows. Never raises."""
-        controllers = sorted({*self._files.controllers(), *self._read})
+        controllers = sorted({*self._listed(), *self._read})
         for controller in controllers:
             self._beat()
             try:
@@ -82,13 +83,24 @@ class Watchdog:
         self._look_around(controllers)
         self._beat()
 
+    def _listed(self) -> Sequence[str]:
+        """The controllers that have leases here. While they cannot be listed none is to be armed, and those that are known end."""
+        before, self._unlisted = self._unlisted, ""
+        try:
+            return self._files.controllers()
+        except OSError as error:
+            self._unlisted = error.strerror or str(error)
+            if self._unlisted != before:
+                log.error("the leases cannot be listed", extra={"detail": self._unlisted})
+            return ()
+
     def close(self) -> None:
         """Let another watchdog take the place."""
         self._heartbeat.release()
 
     def _beat(self) -> None:
         try:
-            self._heartbeat.beat(self._boot_id, self._clock.since_boot(), blind=bool(self._obstacles))
+            self._heartbeat.beat(self._boot_id, self._clock.since_boot(), blind=bool(self._obstacles or self._unlisted))
         except OSError as error:  # a disk that is full, broken or read-only saves no machine
             log.error("the watchdog cannot say that it works", extra={"detail": error.strerror})
 
@@ -99,7 +111,10 @@ class Watchdog:
             return
         before, self._obstacles, self._saw_at = self._obstacles, {}, now
         for controller in controllers:
-            self._obstacles |= self._ending.obstacles(controller)
+            try:
+                self._obstacles |= self._ending.obstacles(controller)
+            except Exception as error:  # the watchdog has to survive what it cannot foresee
+                self._obstacles[controller] = str(error) or type(error).__name__
         for subject, why in self._obstacles.items():
             if before.get(subject) != why:
                 log.error("no lease is guarded", extra={"subject": subject, "detail": why})
