@@ -16,8 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from garbi.base.errors import DatabaseUnavailable, GarbiError
 from garbi.hyper.model.machine import Machine
-from garbi.hyper.model.query import MachineQuery
-from garbi.hyper.store import machine_files, machines, meta
+from garbi.hyper.store import leased_rows, machine_files, meta
 from garbi.hyper.store.database import Database
 from garbi.hyper.store.machine_files import MachineRecord
 from garbi.hyper.store.traces import DATABASE
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A machine that is written down, and the cluster id of its agent."""
+    """A machine that is written down, as far as the end of its lease needs it, and the cluster id of its agent."""
 
     cluster_id: str
     machine: Machine
@@ -84,6 +83,6 @@ def _read(path: Path) -> tuple[str, tuple[Machine, ...]]:
     try:
         with contextlib.closing(Database(path)) as database, database.read() as connection:
             cluster_id = meta.get(connection, meta.CLUSTER_ID) or ""
-            return cluster_id, tuple(machines.search(connection, MachineQuery()))
+            return cluster_id, tuple(leased_rows.search(connection))
     except (SQLAlchemyError, GarbiError, ValueError, KeyError, TypeError) as error:
         raise DatabaseUnavailable(f"the machines cannot be read from {path}: {error}") from error

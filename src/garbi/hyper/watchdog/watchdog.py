@@ -84,7 +84,7 @@ class Watchdog:
         self._beat()
 
     def _listed(self) -> Sequence[str]:
-        """The controllers that have leases here. While they cannot be listed none is to be armed, and those that are known end."""
+        """The controllers that have leases here. While they cannot be listed none is to be armed, and what is known ends."""
         before, self._unlisted = self._unlisted, ""
         try:
             return self._files.controllers()
