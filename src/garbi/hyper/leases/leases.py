@@ -6,6 +6,7 @@ is in the database; what does not is in memory, and in files that the watchdog r
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from garbi.base.clock import Clock
-from garbi.base.errors import NoSpace, StaleOrder
+from garbi.base.errors import GarbiError, NoSpace, StaleOrder, StorageFailed
 from garbi.base.failpoints import reach
 from garbi.hyper.leases.files import LeaseFiles, Sign
 from garbi.hyper.leases.heartbeat import beats
@@ -70,6 +71,7 @@ class Leases:
         self._leases: dict[str, Lease] = {}  # written by renewals alone; what has ended is beside it
         self._fenced: dict[str, int] = {}
         self._kept: dict[str, int] = {}
+        self._owed: dict[str, table.LeaseRow] = {}  # who is heard, and is not written down yet
         self._signs: dict[str, Sign] = {}
         self._inquiries: dict[str, Inquiry] = {}
         self._told: dict[str, tuple[bool, int]] = {}
@@ -103,7 +105,7 @@ class Leases:
             self._tell_changes()
 
     def renew(self, renewal: Renewal) -> LeaseStatus:
-        """Renew a lease, or begin it; raises InvalidField, StaleOrder when a later one was heard, NoSpace."""
+        """Renew a lease, or begin it; raises InvalidField, StaleOrder when a later one was heard, NoSpace, StorageFailed."""
         known = self._leases.get(renewal.controller)
         if known is None or known.peers != renewal.peers:
             renewal = check_peers(renewal)
@@ -112,7 +114,7 @@ class Leases:
             known = self._present(renewal.controller)
             refuse_stale(known, renewal)
             if known is None or (known.term, known.holder, known.number) != _identity(renewal):
-                self._record(renewal, 0 if known is None else known.fenced)
+                self._note(known, renewal)
             now = self._clock.since_boot()
             lease = renew(known, renewal, self._boot_id, now, beats(self._data_dir, self._boot_id, now))
             self._write(lease)
@@ -144,7 +146,8 @@ class Leases:
         """
         row = table.find(connection, assignment.controller)
         lease = self._present(assignment.controller)
-        if row is None or lease is None or (row.term, row.holder) != (assignment.term, assignment.holder):
+        owed = assignment.controller in self._owed
+        if row is None or lease is None or owed or (row.term, row.holder) != (assignment.term, assignment.holder):
             detail = f"the order comes from term {assignment.term} of controller {assignment.controller}"
             raise StaleOrder(f"{detail}, which does not have the lease here", stale="controller")
         if row.number != assignment.lease or row.fenced >= row.number or self._judge(lease) not in ACTIVE:
@@ -189,7 +192,12 @@ class Leases:
             if lease is None or lease.number != row.number:
                 lease = Lease(controller, row.holder, row.term, row.number)
             # An agent that died between the two has written of a later controller in the row alone: the lease is the same.
-            self._leases[controller] = replace(lease, holder=row.holder, term=row.term)
+            # Where the file has the later one, the row is owed: the disk could not be written.
+            if lease.term > row.term and controller in rows:
+                self._owed[controller] = replace(row, holder=lease.holder, term=lease.term)
+            else:
+                lease = replace(lease, holder=row.holder, term=row.term)
+            self._leases[controller] = lease
             self._fenced[controller] = row.fenced
 
     def _present(self, controller: str) -> Lease | None:
@@ -211,13 +219,40 @@ class Leases:
                 self._fenced[controller] = number
         self._wake.set()
 
-    def _record(self, renewal: Renewal, fenced: int) -> None:
-        """Write durably who is heard now."""
+    def _note(self, known: Lease | None, renewal: Renewal) -> None:
+        """Write durably who is heard now. Of a later controller of the same lease that may be done later: a disk that cannot be
+        written is no reason to end what most nodes would let run."""
+        fenced = 0 if known is None else known.fenced
         row = table.LeaseRow(renewal.controller, renewal.holder, renewal.term, renewal.number, fenced)
+        try:
+            self._record(row)
+        except (StorageFailed, NoSpace) as error:
+            if known is None or known.number != renewal.number:
+                raise
+            self._owed[row.controller] = row
+            log.error("who renews a lease cannot be written down", extra={**_fields(row), "detail": error.detail})
+        else:
+            self._owed.pop(row.controller, None)
+
+    def _record(self, row: table.LeaseRow) -> None:
+        """Write a row, unless a later one is there."""
         reach("lease.renew.begun")
         with self._database.write() as transaction:
-            table.save(transaction, row, self._clock.now())
+            before = table.find(transaction.connection, row.controller)
+            if before is None or (before.term, before.number) <= (row.term, row.number):
+                table.save(transaction, row, self._clock.now())
         reach("lease.renew.recorded")
+
+    def _keep_owed(self, controller: str) -> None:
+        """Write down who renews a lease, where that could not be done at once."""
+        row = self._owed.get(controller)
+        if row is None or self._database.unwritable():
+            return
+        with contextlib.suppress(GarbiError):  # that was said
+            self._record(row)
+            with self._lock:  # a later one may be owed by now
+                if self._owed.get(controller) == row:
+                    del self._owed[controller]
 
     def _write(self, lease: Lease) -> None:
         try:
@@ -287,6 +322,7 @@ class Leases:
                 inquiry = self._inquiries.setdefault(controller, Inquiry(self._ask, self._clock.since_boot))
                 inquiry.pursue(lease, calm=True)
                 self._decide(controller)
+            self._keep_owed(controller)
             self._keep_end(controller, self._fenced.get(controller, 0))
         except Exception:  # one must not keep the others from being looked after
             log.exception("a lease could not be looked after", extra={"controller": controller})
@@ -311,6 +347,10 @@ class Leases:
 
 def _identity(renewal: Renewal) -> tuple[int, str, int]:
     return renewal.term, renewal.holder, renewal.number
+
+
+def _fields(row: table.LeaseRow) -> dict[str, object]:
+    return {"controller": row.controller, "term": row.term, "number": row.number}
 
 
 def _lessor(machine: Machine) -> str | None:
