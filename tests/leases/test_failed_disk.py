@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ def data_dir(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(writable, "AGAIN_S", 0.1)
     with mounted("-t", "tmpfs", "-o", "size=64m,mode=0711", "tmpfs", str(data_dir)):
         yield data_dir
+    shutil.rmtree(LeaseFiles(data_dir)._beside, ignore_errors=True)
 
 
 @contextmanager
@@ -53,7 +56,9 @@ def mounted(*what: str) -> Iterator[None]:
 
 
 def row_of(host: LeasedHost) -> LeaseRow | None:
-    with host.living._parts.database.read() as connection:
+    database = host.living._parts.database
+    database._engine.dispose()  # what SQLite opened through a mount that was read-only stays so
+    with database.read() as connection:
         return table.find(connection, CONTROLLER)
 
 
@@ -101,3 +106,18 @@ def test_an_agent_that_starts_again_knows_who_was_heard_last(host: LeasedHost) -
     with pytest.raises(StaleOrder):
         host.renew(None)
     eventually("it is written down", lambda: row_of(host) == LeaseRow(CONTROLLER, "bb", 2, 1, 0))
+
+
+def test_an_end_that_cannot_be_written_down_is_said_once(host: LeasedHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.start_watchdog()
+    host.arm()
+    caplog.set_level(logging.INFO)
+    with read_only(host):
+        host.clock.ahead_s += TTL_S + 1
+        for _ in range(4):
+            host.living.leases.look()
+        said = [each for each in caplog.records if each.name.startswith("garbi.hyper.leases")]
+        assert [each.getMessage() for each in said] == ["the end of a lease cannot be written down"]
+        assert said[0].exc_info is None
+    eventually("it is written down", lambda: (row_of(host) or LeaseRow("", "", 0, 0, 0)).fenced == 1)
+    assert LeaseFiles(host.settings.data_dir).fenced(CONTROLLER) == 1

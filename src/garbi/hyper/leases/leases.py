@@ -71,6 +71,7 @@ class Leases:
         self._leases: dict[str, Lease] = {}  # written by renewals alone; what has ended is beside it
         self._fenced: dict[str, int] = {}
         self._kept: dict[str, int] = {}
+        self._unkept: dict[str, int] = {}
         self._owed: dict[str, table.LeaseRow] = {}  # who is heard, and is not written down yet
         self._signs: dict[str, Sign] = {}
         self._inquiries: dict[str, Inquiry] = {}
@@ -338,9 +339,16 @@ class Leases:
         """Let the end of a lease outlive this agent, whoever found it out."""
         if number <= self._kept.get(controller, 0):
             return
-        self._files.fence(controller, number)
-        with self._database.write() as transaction:
-            table.fence(transaction, controller, number, self._clock.now())
+        try:
+            self._files.fence(controller, number)
+            with self._database.write() as transaction:
+                table.fence(transaction, controller, number, self._clock.now())
+        except GarbiError as error:  # a disk that is full or broken: it is tried again, and said once
+            if self._unkept.get(controller) != number:
+                self._unkept[controller] = number
+                words = {"controller": controller, "number": number, "detail": error.detail}
+                log.error("the end of a lease cannot be written down", extra=words)
+            return
         self._kept[controller] = number
         log.warning("a lease has ended", extra={"controller": controller, "number": number})
 
