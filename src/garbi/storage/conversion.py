@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -15,6 +16,9 @@ REFUSED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPE
 """Codes of SQLite (the lowest byte): the disk answered with an error, or cannot be written. Of a full one, too, it says so."""
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """Codes of SQLite (the lowest byte of an extended one): a page is not what was written, or the file is no database at all."""
+
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Codes of SQLite (the lowest byte): somebody else has the file, or a table of it."""
 
 DISK = DAMAGED | REFUSED | {sqlite3.SQLITE_FULL}
 
@@ -71,6 +75,22 @@ def _of_disk(code: int | None, words: str) -> GarbiError:
 def is_damage(error: object) -> bool:
     """Whether SQLite says that the file itself is damaged."""
     return _code(error) in DAMAGED
+
+
+def is_of_statement(error: object) -> bool:
+    """Whether SQLite says that what a statement names, a table for instance, is not there: the file itself was read."""
+    return _code(error) == sqlite3.SQLITE_ERROR
+
+
+def unreachable(path: Path, error: sqlite3.Error) -> GarbiError:
+    """The error for a file of SQLite that cannot be read now, whatever is in it."""
+    code = _code(error)
+    words = f"the database {path} cannot be looked at ({error}), nothing was changed: "
+    if code in LOCKED:
+        return Busy(f"{words}another program holds it; end that, or try again in a moment")
+    if code == sqlite3.SQLITE_FULL:
+        return NoSpace(f"{words}free some space on its disk")
+    return StorageFailed(f"{words}see that its disk works and has space, and that this user may read and write it")
 
 
 def _code(error: object) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from garbi.base.checks import Finding, fail, ok
+from garbi.base.errors import Busy, NoSpace, StorageFailed
 from garbi.hyper.host.check import DoctorSettings
 from garbi.hyper.store.migrate import WAY_ON
 from garbi.hyper.store.traces import DATABASE, find_loss
@@ -19,6 +20,9 @@ def check_database(settings: DoctorSettings) -> Finding | None:
         loss = find_loss(settings.data_dir)
     except OSError as error:
         return fail(f"the database {path} cannot be looked at: {error.strerror}", "run this as the user of the agent")
+    except (Busy, NoSpace, StorageFailed) as error:
+        words, _, way_on = error.detail.partition(", nothing was changed: ")
+        return fail(words, way_on)
     if loss is not None:
         return fail(loss.words, loss.way_on)
     return ok(f"{path} is whole") if path.exists() else None

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from garbi.hyper.store.machine_files import DIRECTORY, MachineRecord, newest_seq, read_records
-from garbi.storage.conversion import is_damage
+from garbi.storage.conversion import is_damage, is_of_statement, unreachable
 from garbi.storage.engine import BUSY_TIMEOUT_S
 from garbi.storage.identity import IDENTITY, read_identity
 
@@ -84,7 +84,8 @@ DAMAGED = _Known()
 def find_loss(data_dir: Path, *, unreadable: bool = False) -> Loss | None:
     """What a data directory has lost; None when it is a new one, or has all. The files are read before the database.
 
-    A damaged database is another matter, and no loss, unless it is taken for `unreadable`: as if there were none.
+    A damaged database is another matter, and no loss, unless it is taken for `unreadable`: as if there were none. Raises Busy,
+    NoSpace or StorageFailed for one that cannot be read now: what is in it is not known.
     """
     identity = read_identity(data_dir)
     records, broken = read_records(data_dir)
@@ -156,7 +157,7 @@ def _is_ahead(record: MachineRecord, known: _Known) -> bool:
 
 
 def _read(path: Path) -> _Known:
-    """What a database knows, of any version; nothing for what is no database of an agent."""
+    """What a database knows, of any version; nothing for what has not the tables of an agent. Raises as `find_loss`."""
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
             connection.execute("BEGIN")
@@ -169,5 +170,9 @@ def _read(path: Path) -> _Known:
             removed = "SELECT machine_id, max(seq) FROM events WHERE kind = 'removed' GROUP BY machine_id"
             removals = dict(connection.execute(removed))
     except sqlite3.DatabaseError as error:
-        return DAMAGED if is_damage(error) else _Known()
+        if is_damage(error):
+            return DAMAGED
+        if is_of_statement(error):
+            return _Known()
+        raise unreachable(path, error) from error
     return _Known(None if row is None else str(row[0]), max(seq, given[0] if given else 0), generations, removals)
