@@ -150,7 +150,7 @@ def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
         reach("agent.open.adopted")
     files.repair(database, read_records(data_dir)[0])
     table = ImageTable(database, image_files)
-    table.repair_files()
+    table.repair()
     return _Kept(cluster_id, database, table, drivers, copies)
 
 

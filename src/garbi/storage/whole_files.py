@@ -54,6 +54,17 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     put_in_place(write_beside(path, content, durable=durable), path, durable=durable)
 
 
+def delete_file(path: Path) -> None:
+    """Delete a file, if it is there, for good: also after a power cut. Raises NoSpace, StorageFailed or FinalError."""
+    try:
+        path.unlink()
+        sync_directory(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _converted(path, error) from error
+
+
 def sync_directory(path: Path) -> None:
     """Have the names in a directory on the disk."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -117,7 +117,7 @@ class Adoption:
         named = [record.image for record in records if record.image is not None]
         found: dict[str, Image] = {image.name: image for image in (*named, *self.image_files.read())}
         for image in found.values():
-            if image.name not in known and (self.data_dir / "images" / "sha256" / image.sha256).exists():
+            if image.name not in known and self.image_files.has_content(image):
                 transaction.connection.execute(insert(images).values(**to_values(image)))
 
     def _restore(self, transaction: Transaction, record: MachineRecord, row: Machine | None, seen: Seen) -> None:

@@ -1,13 +1,14 @@
 """The name of each image of a host once more, as a small file: which content it points to, and of which type that is.
 
-A file is written before its row and deleted after it. One without a row is what a crash left, or what a lost database knew; the
-content decides: without that, it names nothing.
+A file is written before its row is, and deleted before its row is gone. So one without a row is what an older database does not
+know yet, or a create that a crash cut off; the content decides: without that, it names nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from sqlalchemy import Row
 
 from garbi.base.clock import from_wire, to_wire
 from garbi.hyper.model.image import Image, ImageState, ImageType
-from garbi.storage.whole_files import replace_file
+from garbi.storage.whole_files import delete_file, replace_file
 
 DIRECTORY = "image-names"
 SUFFIX = ".json"
+CONTENTS = Path("images", "sha256")
+"""Where the content of each digest lies."""
 
 
 class ImageFiles:
@@ -26,6 +29,7 @@ class ImageFiles:
 
     def __init__(self, data_dir: Path) -> None:
         self._directory = data_dir / DIRECTORY
+        self._contents = data_dir / CONTENTS
         self._directory.mkdir(mode=0o700, exist_ok=True)
 
     def write(self, image: Image) -> None:
@@ -33,8 +37,14 @@ class ImageFiles:
         replace_file(self._path(image.name), json.dumps(to_values(image)).encode() + b"\n")
 
     def delete(self, name: str) -> None:
-        """Delete it; nothing happens when there is none."""
-        self._path(name).unlink(missing_ok=True)
+        """Delete it; nothing happens when there is none. Raises NoSpace, StorageFailed or FinalError."""
+        delete_file(self._path(name))
+
+    def has_content(self, image: Image) -> bool:
+        """Whether the content that an image names is in the data directory, in its full size."""
+        with suppress(OSError):
+            return (self._contents / image.sha256).stat().st_size == image.size
+        return False
 
     def read(self) -> list[Image]:
         """What all of them say; what cannot be read names nothing."""

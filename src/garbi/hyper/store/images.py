@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy import Connection, delete, insert, select
 
-from garbi.base.errors import AlreadyExists, ImageInUse, NotFound
+from garbi.base.errors import AlreadyExists, GarbiError, ImageInUse, NotFound
 from garbi.hyper.model.image import Image
 from garbi.hyper.store.database import Database
 from garbi.hyper.store.image_files import ImageFiles, read_row, to_values
@@ -25,25 +26,41 @@ class ImageTable:
 
     def insert(self, image: Image) -> None:
         """Write a new image; raises AlreadyExists when the name is taken."""
-        with self._database.write() as transaction:
-            taken = transaction.connection.execute(select(images.c.name).where(images.c.name == image.name)).first()
-            if taken is not None:
-                raise AlreadyExists(f"an image called {image.name} is here already", field="name")
-            if self._files is not None:
-                self._files.write(image)
-            transaction.connection.execute(insert(images).values(**to_values(image)))
+        written = False
+        try:
+            with self._database.write() as transaction:
+                taken = transaction.connection.execute(select(images.c.name).where(images.c.name == image.name)).first()
+                if taken is not None:
+                    raise AlreadyExists(f"an image called {image.name} is here already", field="name")
+                if self._files is not None:
+                    self._files.write(image)
+                    written = True
+                transaction.connection.execute(insert(images).values(**to_values(image)))
+        except BaseException:
+            if self._files is not None and written:  # else the next start would take it for a name
+                with suppress(GarbiError):
+                    self._files.delete(image.name)
+            raise
 
-    def repair_files(self) -> None:
-        """Write the files that are missing, and delete those of names that are no more."""
+    def repair(self) -> None:
+        """Bring names and files in line, before content that no name needs is deleted: a crash, or an older copy, came between.
+
+        A file whose content is here names what the database has yet to learn; without content it names nothing, and goes.
+        """
         if self._files is None:
             return
         rows = {image.name: image for image in self.list()}
-        written = {image.name: image for image in self._files.read()}
-        for name in written.keys() - rows.keys():
-            self._files.delete(name)
-        for name, image in rows.items():
-            if name not in written or written[name].sha256 != image.sha256:
-                self._files.write(image)
+        for image in self._files.read():
+            row = rows.get(image.name)
+            if row is not None and row.sha256 == image.sha256:
+                del rows[image.name]
+            elif self._files.has_content(image) and (row is None or row.created_at < image.created_at):
+                self._learn(image)
+                rows.pop(image.name, None)
+            elif row is None:
+                self._files.delete(image.name)
+        for image in rows.values():
+            self._files.write(image)
 
     def get(self, name: str) -> Image | None:
         """The image of that name."""
@@ -77,9 +94,9 @@ class ImageTable:
             if row is None:
                 raise NotFound(f"no image is called {name}")
             _check_unused(connection, name)
+            if self._files is not None:
+                self._files.delete(name)  # now: one that was left by a crash would bring the name back
             connection.execute(delete(images).where(images.c.name == name))
-        if self._files is not None:
-            self._files.delete(name)
 
     def needed_beside(self, image: Image) -> bool:
         """Whether another name or a machine needs the content too; raises ImageInUse when the name has to stay."""
@@ -98,6 +115,12 @@ class ImageTable:
             used = connection.execute(select(machines.c.id).where(machines.c.image_sha256 == sha256).limit(1)).first()
             below = connection.execute(select(kept.c.name).where(kept.c.image_sha256 == sha256).limit(1)).first()
         return (named, used, below) != (None, None, None)
+
+    def _learn(self, image: Image) -> None:
+        """Write what a file names, in place of what the database has under that name."""
+        with self._database.write() as transaction:
+            transaction.connection.execute(delete(images).where(images.c.name == image.name))
+            transaction.connection.execute(insert(images).values(**to_values(image)))
 
 
 def _check_unused(connection: Connection, name: str) -> None:
