@@ -150,8 +150,9 @@ class Machines:
     def remove(self, machine_id: str, keep_s: int = 0, assignment: Assignment | None = None) -> Machine | None:
         """Wish a machine away, whatever it is doing; with `keep_s` its disk is kept for so many seconds after it.
 
-        What was asked last counts. What an engine has of an id that no machine has goes at once: then None is returned. Raises
-        NotFound when it is gone, InvalidField, DriverUnavailable when it is not known whether an engine has something.
+        What was asked last counts. What an engine has of an id that no machine has (any more) goes at once: then None is
+        returned. Raises NotFound when it is gone, InvalidField, DriverUnavailable when it is not known whether an engine has
+        something.
         """
         check_number("keep_s", keep_s, LONGEST_KEEP_S, least=0)
         if self._is_unknown(machine_id):
@@ -237,10 +238,9 @@ class Machines:
                 self._leases.check(connection, assignment)
 
     def _is_unknown(self, machine_id: str) -> bool:
-        """Whether there is no machine of that id, and none was removed."""
+        """Whether there is no machine of that id; that one was removed proves nothing of what engines have by now."""
         with self._database.read() as connection:
-            known = table.find(connection, machine_id) is not None
-            return not known and events.removal_of(connection, machine_id) is None
+            return table.find(connection, machine_id) is None
 
     def _of_key(self, key: str, fingerprint: str) -> Machine | None:
         with self._database.read() as connection:

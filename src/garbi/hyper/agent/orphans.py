@@ -37,8 +37,8 @@ class Orphans:
         With `keep_s` its disk is kept where its driver keeps disks. Raises DriverUnavailable while an engine that this agent has
         used does not answer: what is there may be there still.
         """
-        if not NAME.match(machine_id):
-            return False
+        if not NAME.match(machine_id) or not any(_has(driver, machine_id) for driver in self._used()):
+            return False  # unclaimed: removals of what is gone come again, and at once, and get the same answer
         with self._claimed(machine_id):
             with self._database.write() as transaction:  # after every create that has begun to be written
                 if machines.find(transaction.connection, machine_id) is not None:
