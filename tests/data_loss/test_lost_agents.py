@@ -281,3 +281,19 @@ def test_a_file_that_a_removal_left_is_not_a_machine(worked: Worked, agent: Serv
     agent.serve()
     assert "off" not in {each["id"] for each in agent.hyper.machines.list()}
     assert not (agent.data_dir / "machines" / "off.json").exists()
+
+
+def test_an_adoption_that_is_killed_is_owed_also_where_no_machine_has_a_file(worked: Worked, agent: Service) -> None:
+    """A start that took its half-made database for a whole one would know neither leases nor drivers."""
+    shutil.rmtree(agent.data_dir / "machines")
+    lose(agent.database)
+    agent.crash("agent.open.named", "--adopt")
+    assert "--adopt" in agent.refusal()
+    agent.serve("--adopt")
+    client = agent.hyper
+    assert client.host()["cluster_id"] == worked.cluster_id
+    assert [each["controller"] for each in client.leases.list()] == [CONTROLLER]
+    assert {each["subject"] for each in client.audit()} >= {"web", "keeps"}
+    assert client.machines.remove("web") is None
+    agent.end()
+    agent.serve()

@@ -136,8 +136,8 @@ def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     migrate(data_dir / DATABASE, copies.make_before)
     database = Database(data_dir / DATABASE)
     reach("agent.open.migrated")
-    named = loss.cluster_id if loss is not None else None
-    cluster_id = meta.get_or_set(database, meta.CLUSTER_ID, named or secrets.token_hex(16))
+    adopted = loss.cluster_id if loss is not None else None  # its row is the adoption's to write
+    cluster_id = adopted or meta.get_or_set(database, meta.CLUSTER_ID, secrets.token_hex(16))
     reach("agent.open.named")
     keep_identity(data_dir, cluster_id)
     image_files, files = ImageFiles(data_dir), MachineFiles(data_dir, cluster_id, durable=not simulated)

@@ -69,6 +69,8 @@ class Adoption:
         seen = self._look({record.machine.type for record in newer} | {row.type for row in lost})
         gone = [row for row in lost if row.id not in seen.get(row.type, {})]
         with self.database.write() as transaction:
+            if loss.cluster_id is not None:  # with all the rest, or not at all: it says that the database is whole
+                meta.put(transaction, meta.CLUSTER_ID, loss.cluster_id)
             _leap(transaction, loss.newest)
             self._restore_leases(transaction)
             self._restore_images(transaction, newer)
