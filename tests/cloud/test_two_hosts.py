@@ -69,21 +69,22 @@ def test_two_hosts_become_a_cloud_and_one_of_them_leaves_it_clean(
         "vm-one": ("one", "running"),
         "stays": ("one", "running"),
         "moves": ("one", "running"),
-        "pages": ("two", "stopped"),
+        "pages": ("one", "running"),
         "vm-two": ("two", "stopped"),
     }
+    assert "Hello from pages" in fetched(f"http://{one.address}:{PAGES}/")
     refused = cloud.done("vm", "add", "container", "-n", "two", "-m", "64")
     assert refused.returncode == 1
     assert "drain" in refused.stderr
 
     refused = cloud.done("node", "rm", "two")
     assert refused.returncode == 1
-    assert "pages" in refused.stderr
-    cloud("vm", "rm", "pages", "vm-two")
+    assert "vm-two" in refused.stderr
+    cloud("vm", "rm", "vm-two")
     cloud("node", "rm", "two")
     after = two.state()
     assert (sorted(after - two_before), sorted(two_before - after)) == ([], [])
-    assert set(cloud.machines(state="running")) == {"vm-one", "stays", "moves"}
+    assert set(cloud.machines(state="running")) == {"vm-one", "stays", "moves", "pages"}
     assert cloud("audit", "-o", "json").strip() in ("[]", "")
 
 

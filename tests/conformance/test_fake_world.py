@@ -223,11 +223,15 @@ def test_a_persistent_world_is_the_same_for_every_process_that_opens_its_directo
     driver.close()
 
 
-def test_a_persistent_world_whose_directory_is_gone_is_unavailable(tmp_path: Path, clock: HandClock) -> None:
+def test_a_persistent_world_that_has_no_directory_is_empty_and_is_not_made_by_a_look(
+    tmp_path: Path, clock: HandClock
+) -> None:
     driver = FakeDriver(DriverContext(CLUSTER, tmp_path / "missing", clock, {"persist": "true"}))
-    assert not driver.info().available
+    assert driver.info().available
+    assert driver.observe() == []
+    assert not (tmp_path / "missing").exists()
     with pytest.raises(DriverUnavailable):
-        driver.observe()
+        run(driver)
     driver.watch(lambda changed: None)
     driver.close()
 

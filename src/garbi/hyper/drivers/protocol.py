@@ -44,7 +44,7 @@ class Observation:
     condition: Condition
     failure: str = ""
     address: str | None = None
-    engine_life: str = ""
+    engine_life: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
