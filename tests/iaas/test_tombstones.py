@@ -87,7 +87,11 @@ def test_another_agent_at_the_address_is_left_alone(cloud: Cloud, silent: FakeHo
     silent.replace_agent(cloud.root)
     mine = silent.client.machines.add({**THEIRS, "id": "web"})
     detail = "another agent answers there"
-    eventually("a stranger is told of", lambda: any(detail in each.detail for each in cloud.controller.audit()))
+    eventually(
+        "a stranger is told of",
+        lambda: any(detail in each.detail for each in cloud.controller.audit()),
+        cloud.controller.audit,
+    )
     assert silent.client.machines.get("web") == mine
     assert silent.client.leases.list() == []
     silent.stop()
