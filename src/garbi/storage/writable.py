@@ -29,7 +29,7 @@ class Writable:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._failure = ""
-        self._tried = time.monotonic()
+        self._tried = 0.0
         self._lock = threading.Lock()
         self._trying = False
         self._closing = threading.Event()
