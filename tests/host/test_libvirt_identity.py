@@ -8,7 +8,9 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import libvirt
 import pytest
 from tests.host.libvirt_machines import Cloudlet, Reports, blank_image, cloudlet, eventually, open_directory
 
@@ -64,6 +66,36 @@ def test_a_renamed_domain_stays_its_machine(cloud: Cloudlet) -> None:
     assert found(cloud, another.survey()) == []
     assert name not in virsh("list", "--all", "--name")
     another.close()
+
+
+def test_a_domain_that_goes_while_it_is_looked_at_is_left_out(cloud: Cloudlet, monkeypatch: pytest.MonkeyPatch) -> None:
+    for host, machine_id in enumerate(("web", "db"), 10):
+        cloud.driver.add(cloud.define(machine_id, host))
+    read = libvirt.virDomain.metadata
+
+    def read_and_lose(domain: Any, *arguments: Any) -> str:
+        text = str(read(domain, *arguments))
+        if domain.name() == cloud.domain_name("web"):
+            virsh("undefine", domain.name())
+        return text
+
+    monkeypatch.setattr(libvirt.virDomain, "metadata", read_and_lose)
+    assert [each.machine_id for each in found(cloud, cloud.driver.survey())] == ["db"]
+
+
+def test_a_domain_that_goes_once_it_was_found_is_not_there(cloud: Cloudlet, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.driver.add(cloud.define("web"))
+    live = cloud.driver.connection.get()
+
+    def find_and_lose(uuid: str) -> Any:
+        domain = type(live).lookupByUUIDString(live, uuid)
+        virsh("undefine", cloud.domain_name("web"))
+        return domain
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "lookupByUUIDString", find_and_lose)
+        assert cloud.condition("web") is Condition.PARTIAL
+    cloud.driver.remove("web")
 
 
 def test_marks_stand_in_the_metadata_and_are_found_with_and_without_libvirt(cloud: Cloudlet, tmp_path: Path) -> None:

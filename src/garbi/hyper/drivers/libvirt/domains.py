@@ -58,12 +58,7 @@ class EngineSurvey:
 
     @verb
     def survey(self) -> list[MarkedMachine]:
-        listed = ((domain, _origin_of(domain)) for domain in self.connection.get().listAllDomains(0))
-        return [
-            _marked(origin, str(domain.name()), str(domain.UUIDString()), condition_of(*domain.state(0)))
-            for domain, origin in listed
-            if origin is not None
-        ]
+        return [each for each in map(_look_at, self.connection.get().listAllDomains(0)) if each is not None]
 
     def survey_processes(self) -> list[MarkedMachine]:
         """Those of which there are processes, by what libvirt wrote down of each."""
@@ -77,6 +72,15 @@ class EngineSurvey:
             if origin is not None:
                 machines.append(_marked(origin, guest.name, uuid, Condition.RUNNING))
         return machines
+
+
+def _look_at(domain: Any) -> MarkedMachine | None:
+    """The machine that a listed domain is; None when it is no agent's, or is gone since: other agents remove theirs meanwhile."""
+    origin = _origin_of(domain)
+    state = found(lambda: domain.state(0), libvirt.VIR_ERR_NO_DOMAIN)
+    if origin is None or state is None:
+        return None
+    return _marked(origin, str(domain.name()), str(domain.UUIDString()), condition_of(*state))
 
 
 def _marked(origin: Origin, name: str, uuid: str, condition: Condition) -> MarkedMachine:

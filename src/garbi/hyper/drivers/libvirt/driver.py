@@ -285,7 +285,7 @@ class LibvirtDriver(Footprint, EngineSurvey):
     def _await_end(self, domain: Any) -> None:
         """Wait until libvirt has learnt that the process is gone. Asked to destroy it, it might hit the next one."""
         deadline = self._clock.monotonic() + REAPED_WITHIN_S
-        while domain.isActive() and self._clock.monotonic() < deadline:
+        while found(domain.isActive, libvirt.VIR_ERR_NO_DOMAIN) and self._clock.monotonic() < deadline:
             time.sleep(0.02)
 
     def _observe_all(self, live: Any) -> list[Observation]:
@@ -306,12 +306,12 @@ class LibvirtDriver(Footprint, EngineSurvey):
         if self._was_killed(machine_id):
             return [Observation(machine_id, Condition.STOPPED, KILLED)]
         domain = self._find(live, machine_id)
-        if domain is not None:
-            if self._is_gone(machine_id):
-                self._await_end(domain)
-            state, reason = domain.state(0)
+        if domain is not None and self._is_gone(machine_id):
+            self._await_end(domain)
+        state = None if domain is None else found(lambda: domain.state(0), libvirt.VIR_ERR_NO_DOMAIN)
+        if state is not None:
             address = self._network.addresses(live).get(machine_id)
-            return [self._observation(machine_id, state, reason, address)]
+            return [self._observation(machine_id, state[0], state[1], address)]
         partial = machine_id in self._storage.machine_ids(live)
         return [Observation(machine_id, Condition.PARTIAL)] if partial else []
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from garbi.base.disks import kind_of
@@ -46,7 +46,11 @@ class KeptDisks:
     def all(self) -> Mapping[str, KeptDisk]:
         """What is kept, by name."""
         with _refusals():
-            return {file.name.removesuffix(KEPT): _described(file) for file in self._directory.glob(f"*{KEPT}")}
+            found = {}
+            for file in self._directory.glob(f"*{KEPT}"):
+                with suppress(FileNotFoundError):  # it may be dropped meanwhile
+                    found[file.name.removesuffix(KEPT)] = _described(file)
+            return found
 
     def drop(self, name: str) -> None:
         """Delete what is kept as `name`, if there is anything."""
