@@ -31,7 +31,13 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
         environment = {**server.environment, **here}
         environment.pop("XDG_STATE_HOME", None)
         child = pexpect.spawn(
-            str(HYPER), list(arguments), env=environment, timeout=LIMIT_S, encoding="utf-8", dimensions=(40, 160)
+            str(HYPER),
+            list(arguments),
+            env=environment,
+            timeout=LIMIT_S,
+            encoding="utf-8",
+            dimensions=(40, 160),
+            use_poll=True,
         )
         running.append(child)
         return child

@@ -160,6 +160,7 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
             timeout=LIMIT_S,
             encoding="utf-8",
             dimensions=(40, 180),
+            use_poll=True,
         )
         running.append(child)
         return child

@@ -60,6 +60,7 @@ def test_the_tables_fit_a_terminal(stranger: Stranger, tmp_path: Path, foretold:
         timeout=LIMIT_S,
         encoding="utf-8",
         dimensions=(40, 80),
+        use_poll=True,
     )
     *shown, last = read_all(child).splitlines()
     assert child.exitstatus == 0

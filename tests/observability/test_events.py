@@ -97,7 +97,7 @@ def test_a_terminal_gets_a_line_that_says_what_by_whom_and_why(cloud: DevCloud, 
     words = ["events", "subject=machine", "id=web", "--last", "20"]
     child = pexpect.spawn(
         command("iaas")[0], [*command("iaas")[1:], *words], env={**environment(cloud, tmp_path), "TERM": "xterm"},
-        encoding="utf-8", timeout=LIMIT_S, dimensions=(40, 180),
+        encoding="utf-8", timeout=LIMIT_S, dimensions=(40, 180), use_poll=True,
     )  # fmt: skip
     try:
         child.expect("node:node-1 +[^ ].*\r\n")
