@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
-from tests.iaas.clouds import LIMIT_S, Cloud, FakeHost, eventually, node_is
+from tests.iaas.clouds import LIMIT_S, Cloud, FakeHost, eventually, machine_is, node_is
 from tests.iaas.watches import Watch, process
 
 from garbi.base.errors import Conflict
 from garbi.base.failpoints import EXIT_CODE
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
+from garbi.hyper.model.machine import Wish as HostWish
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, RestartPolicy, State
 from garbi.iaas.loops import tombstones
 from garbi.iaas.model.node import NodeState
 from garbi.iaas.model.operation import OperationState
+from garbi.iaas.workflows import remove_node
 
 MakeNodes = Callable[..., list[FakeHost]]
 TOLD = ("tombstone.told", "tombstone.forgotten")
@@ -98,6 +101,48 @@ def test_another_agent_at_the_address_is_left_alone(cloud: Cloud, silent: FakeHo
     silent._settings = own
     silent.start()
     is_over(cloud, silent)
+
+
+def test_a_removal_that_is_under_way_is_not_taken_for_a_node_that_is_back(
+    cloud: Cloud, silent: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = threading.Semaphore(0)
+    look, reach = tombstones.Tombstones._look, remove_node.reach
+
+    def looked(asker: tombstones.Tombstones) -> None:
+        look(asker)
+        looks.release()
+
+    def wait_for_a_whole_look(place: str) -> None:
+        reach(place)
+        if place == "node.forget.recorded":
+            while looks.acquire(blocking=False):
+                pass
+            assert looks.acquire(timeout=LIMIT_S)  # it may have begun before the tombstone was there
+            assert looks.acquire(timeout=LIMIT_S)
+
+    monkeypatch.setattr(tombstones.Tombstones, "_look", looked)
+    monkeypatch.setattr(remove_node, "reach", wait_for_a_whole_look)
+    assert "may run on at 127.0.0.1" in remove(cloud)
+    assert findings(cloud) == [("node n1", False)]
+    silent.start()
+    is_over(cloud, silent)
+
+
+def test_a_machine_that_had_failed_may_run_too(cloud: Cloud, fake_nodes: MakeNodes) -> None:
+    host, _ = fake_nodes(2)
+    cloud.add(id="web", node="n1", restart=RestartPolicy.NO)
+    host.client.machines.add(THEIRS)
+    host.world.kill("web")
+    machine_is(cloud, "web", State.FAILED)
+    host.hide()
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
+    host.agent.machines.wish("web", HostWish.RUNNING)  # by somebody on the host
+    eventually("it runs", lambda: host.running() == ["theirs", "web"], words=host.running)
+    assert cloud.controller.machines.get("web").state is State.FAILED
+    assert "web may run on at 127.0.0.1" in remove(cloud)
+    host.open()
+    is_over(cloud, host)
 
 
 def test_a_host_that_is_added_again_gives_up_what_was_removed_with_it(cloud: Cloud, silent: FakeHost) -> None:

@@ -34,7 +34,7 @@ from garbi.iaas.provisioning import Target, check
 from garbi.iaas.store import events, machines, operations, secrets
 from garbi.iaas.store import nodes as table
 from garbi.iaas.store.database import Database, Transaction
-from garbi.iaas.workflows.remove_node import FORGOTTEN
+from garbi.iaas.workflows.remove_node import reason_to_forget
 
 OUT_OF_REACH = (NodeState.UNREACHABLE, NodeState.UNAVAILABLE, NodeState.FAILED)
 """The states of nodes that are removed, with force, without their hosts."""
@@ -132,7 +132,7 @@ class Nodes:
                 transaction,
                 name,
                 NodeState.REMOVING,
-                FORGOTTEN if forget else "",
+                reason_to_forget(node) if forget else "",
                 self._clock.now(),
                 actor=events.USER,
             )

@@ -22,6 +22,7 @@ from garbi.iaas.model.event import Subject
 from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.monitor.failover import KEPT_S
+from garbi.iaas.monitor.verdict import WATCHED
 from garbi.iaas.nodes import NodeClients, speaking_to
 from garbi.iaas.store import events, nodes, tombstones
 from garbi.iaas.store.database import Database
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 ASK_EVERY_S = 300.0
 SOON_S = 3.0
 """Until an agent that answered is asked whether what it was told is done."""
+
+UNDER_WAY = (NodeState.ADDING, NodeState.REMOVING)
+"""The states of a node of which its operation says whether its host is one again, or has to be asked. One that failed is asked
+in any case: its host runs what was removed with it all the same."""
 
 PROBE_S = 10.0
 RENEWALS = 2
@@ -96,12 +101,15 @@ class Tombstones:
     def _look(self) -> None:
         with self._parts.database.read() as connection:
             present = tombstones.list(connection)
-            known = {node.cluster_id for node in nodes.list(connection)}
+            homes = {node.cluster_id: node.state for node in nodes.list(connection)}
         self._due = {each.cluster_id: self._due.get(each.cluster_id, float("-inf")) for each in present}
         for each in present:
             if self._stopped.is_set():
                 return
-            if each.cluster_id in known:
+            home = homes.get(each.cluster_id)
+            if home in UNDER_WAY:
+                self._due[each.cluster_id] = self._parts.clock.monotonic() + SOON_S
+            elif home in WATCHED:
                 self._forget(each, "its host is a node again")
             elif self._parts.clock.now() >= each.until:
                 self._forget(each, f"its host was silent for {each.until - each.removed_at}, and is asked no more")

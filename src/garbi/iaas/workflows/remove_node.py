@@ -10,11 +10,13 @@ from garbi.base.errors import Busy, Conflict, GarbiError, ImageInUse, NotFound
 from garbi.base.failpoints import reach
 from garbi.base.problem import to_problem
 from garbi.hyper_api.vocabulary import State, Wish
+from garbi.iaas.converge import nothing_sent
 from garbi.iaas.model.image import CACHED_PREFIX
-from garbi.iaas.model.machine import Machine
+from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import Failure, Node, NodeState
 from garbi.iaas.model.operation import Operation, OperationState
 from garbi.iaas.model.tombstone import Tombstone
+from garbi.iaas.monitor.failover import is_lost
 from garbi.iaas.nodes import speaking_to
 from garbi.iaas.store import events, machines, nodes, operations, secrets, tombstones
 from garbi.iaas.store.database import Transaction
@@ -22,7 +24,10 @@ from garbi.iaas.workflows.hosts import Hosts
 from garbi.iaas.workflows.steps import OnProgress, Step
 
 FORGOTTEN = "its host is left as it is"
-"""The reason of a node that is removed without its host: it is dead, or could never be set up, and the user insisted."""
+"""How the reason of a node begins that is removed without its host: it is dead, or was never set up, and the user insisted."""
+
+PROVEN_DEAD = f"{FORGOTTEN}: it was proven dead"
+"""The whole of that reason where a proof says of its machines what runs on there."""
 
 PROBE_S = 10.0
 PATIENCE_S = 120.0
@@ -85,7 +90,7 @@ class RemoveNode:
 
     def _empty(self, name: str, report: OnProgress, cancelled: threading.Event) -> None:
         node = self._hosts.node(name)
-        if node.reason == FORGOTTEN and not self._answers(node):
+        if _is_forgotten(node) and not self._answers(node):
             self._forget(node)
             return
         there = self._machines(name)
@@ -172,7 +177,7 @@ class RemoveNode:
             if node.cluster_id:
                 self._drop_images(name, report)
         except GarbiError:
-            if node.reason != FORGOTTEN:
+            if not _is_forgotten(node):
                 raise
         return ()
 
@@ -192,8 +197,21 @@ class RemoveNode:
                     continue
 
 
+def reason_to_forget(node: Node) -> str:
+    """The reason of a node while it is removed without its host."""
+    return PROVEN_DEAD if node.state is NodeState.UNAVAILABLE else FORGOTTEN
+
+
+# Helpers in the order in which they are called
+
+
+def _is_forgotten(node: Node) -> bool:
+    return node.reason.startswith(FORGOTTEN)
+
+
 def _tombstone(node: Node, there: Sequence[Machine], secret: str, now: datetime) -> Tombstone:
-    """What is left of a node whose host could not be asked. A machine that is unknown may run there still."""
+    """What is left of a node whose host could not be asked."""
+    dead = node.reason == PROVEN_DEAD
     return Tombstone(
         cluster_id=node.cluster_id,
         name=node.name,
@@ -201,11 +219,19 @@ def _tombstone(node: Node, there: Sequence[Machine], secret: str, now: datetime)
         port=node.port,
         lease=node.lease,
         machines={machine.id: machine.epoch for machine in there},
-        may_run=tuple(machine.id for machine in there if machine.state is State.UNKNOWN),
+        may_run=tuple(machine.id for machine in there if _may_run(machine, dead)),
         said="",
         removed_at=now,
         secret=secret,
     )
+
+
+def _may_run(machine: Machine, dead: bool) -> bool:
+    """Whether a machine may run on a host that is not asked. One that failed there may have been started since by its host; of a
+    node that is `dead` a proof says what has stopped."""
+    if nothing_sent(machine) or machine.moving is Moving.GONE:
+        return False
+    return not (dead and machine.state is State.FAILED and is_lost(machine))
 
 
 def _words(buried: Tombstone) -> str:
