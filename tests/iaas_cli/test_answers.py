@@ -258,6 +258,8 @@ def test_a_node_that_is_there_already_is_refused(stranger: Stranger, iaas: Run) 
     stranger.tell("POST /iaas/nodes", problem("already-exists", 409, "a node called n1 is here already"))
     done = iaas("node", "add", "n1", "10.0.0.5:8081")
     assert (done.returncode, done.stderr) == (1, "iaas: a node called n1 is here already\n")
+    iaas("node", "add", "n1", "10.0.0.5:8081", "--live-restore")
+    assert [body.get("live_restore") for body in stranger.bodies("POST")] == [None, True]
 
 
 def test_without_provisioning_the_token_of_the_host_is_shown_to_the_controller(

@@ -80,6 +80,8 @@ def test_a_node_that_is_added_shows_which_task_of_how_many(stranger: Stranger, s
     stranger.tell("GET /iaas/operations/op1", *[(200, running)] * 50, (200, operation(state="done")))
     stranger.tell("GET /iaas/nodes/n1", (200, node()))
     child = spawn(stranger.url, "node", "add", "n1", "10.0.0.5:8081")
+    child.expect(r"run on while dockerd restarts \(live-restore\)\? \[y/N\]: ")
+    child.sendline("")
     child.expect("adding n1")
     child.expect("50%")
     child.expect("6/12 install packages")
@@ -87,6 +89,21 @@ def test_a_node_that_is_added_shows_which_task_of_how_many(stranger: Stranger, s
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+def test_who_adds_a_node_at_a_terminal_is_asked_about_a_docker_that_is_there(stranger: Stranger, spawn: Spawn) -> None:
+    stranger.tell("POST /iaas/nodes", (202, node()))
+    add = ("node", "add", "n1", "10.0.0.5:8081")
+    for answer in ("", "n", "y"):
+        child = spawn(stranger.url, *add)
+        child.expect("live-restore")
+        child.sendline(answer)
+        child.expect("n1 is ready")
+        child.expect(pexpect.EOF)
+    for option in ("--live-restore", "--no-live-restore", "--witness"):
+        assert "dockerd" not in read_all(spawn(stranger.url, *add, option))
+    asked = [body.get("live_restore", False) for body in stranger.bodies("POST")]
+    assert asked == [False, False, True, True, False, False]
 
 
 def test_a_machine_that_is_waited_for_shows_its_image_on_the_way(stranger: Stranger, spawn: Spawn) -> None:
@@ -109,7 +126,7 @@ def test_many_machines_are_counted(stranger: Stranger, spawn: Spawn) -> None:
 def test_an_interruption_ends_the_waiting_and_not_the_work(stranger: Stranger, spawn: Spawn) -> None:
     stranger.tell("POST /iaas/nodes", (202, node(state="adding", operation="op1")))
     stranger.tell("GET /iaas/operations/op1", (200, operation()))
-    child = spawn(stranger.url, "node", "add", "n1", "10.0.0.5:8081")
+    child = spawn(stranger.url, "node", "add", "n1", "10.0.0.5:8081", "--no-live-restore")
     child.expect("6/12")
     child.sendcontrol("c")
     child.expect(pexpect.EOF)

@@ -101,6 +101,7 @@ def test_every_list_can_be_filtered_and_printed_for_programs(words: str) -> None
         (["node", "add", "n1", "10.0.0.5:8081", "--token-file", "/x"], 2, "--no-provision"),
         (["node", "add", "n1", "10.0.0.5:8081", "--no-provision", "--ssh-user", "x"], 2, "exclude"),
         (["node", "add", "n1", "10.0.0.5:8081", "--no-provision"], 1, "--token-file"),
+        (["node", "add", "n1", "10.0.0.5:8081", "--live-restore", "--witness"], 2, "excludes"),
         (["node", "add", "n1", "10.0.0.5:8081", "--no-provision", "--token-file", "/nonexistent"], 1, "cannot be read"),
         (["img", "add", "x", "/nonexistent/file"], 1, "cannot be read"),
         (["img", "add", "x", "/dev/null"], 1, "not a file"),

@@ -84,6 +84,10 @@ class NodeRequest(Asked):
     labels: Labels = Field(default_factory=dict)
     overcommit: OvercommitRequest = Field(default_factory=OvercommitRequest)
     witness: bool = Field(False, description="carry no machines: be one more voice beside two nodes")
+    live_restore: bool = Field(
+        False,
+        description="let the containers of a Docker that is found on the host run on while dockerd restarts; it is not restarted",
+    )
     token: str | None = Field(
         None, max_length=MAX_SECRET, description="the secret of a hyper that is there already; never in an answer"
     )

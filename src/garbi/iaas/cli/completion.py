@@ -21,7 +21,7 @@ CHOICES = {
 }
 FLAGS = (
     "-q", "--quiet", "--no-wait", "--no-start", "--full-copy", "--explain", "--force", "--no-provision", "--allow-remote",
-    "--no-fence-agent", "--witness",
+    "--no-fence-agent", "--witness", "--live-restore", "--no-live-restore",
 )  # fmt: skip
 FILTERS = {
     "node ls": (("name=", "address=", "state=", "reason=", "architecture="), NODE_STATES),

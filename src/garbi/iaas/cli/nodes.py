@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ def commands() -> None:
 @click.option(
     "--witness", is_flag=True, help="Carry no machines: be a third voice beside two nodes; any small host will do."
 )
+@click.option(
+    "--live-restore/--no-live-restore",
+    default=None,
+    help="Let containers of a Docker that is there already run on while dockerd restarts; asked on a terminal, else no.",
+)
 @click.option("--label", metavar="KEY=VALUE", multiple=True, help="For `vm add --require`; repeatable.")
 @click.option("--overcommit-mem", type=float, metavar="X", help="How often its memory may be promised; 1.")
 @click.option("--overcommit-cpus", type=float, metavar="X", help="How often its processors may be promised; 16.")
@@ -112,22 +118,11 @@ def add_node(
     address: str,
     no_provision: bool,
     token_file: Path | None,
-    witness: bool,
-    label: tuple[str, ...],
     no_wait: bool,
     **chosen: Any,
 ) -> None:
     """Make a host a node, over SSH; prints its name. A node that failed is tried again."""
-    spec: dict[str, Any] = {"name": name, "address": read_address(address)}
-    overcommit = {
-        amount: value for amount in ("mem", "cpus", "disk") if (value := chosen[f"overcommit_{amount}"]) is not None
-    }
-    if overcommit:
-        spec["overcommit"] = overcommit
-    if label:
-        spec["labels"] = dict(read_pair(text, "--label") for text in label)
-    if witness:
-        spec["witness"] = True
+    spec: dict[str, Any] = {"name": name, "address": read_address(address), **_wanted(chosen)}
     ssh = _ssh(chosen)
     if ssh and no_provision:
         raise click.UsageError("--no-provision and the options about SSH exclude each other")
@@ -139,6 +134,8 @@ def add_node(
         )
     if ssh:
         spec["ssh"] = ssh
+    if _wants_live_restore(chosen["live_restore"], excluded=no_provision or chosen["witness"]):
+        spec["live_restore"] = True
     client = connect(context)
     node = client.nodes.add(spec)
     if not no_wait and plain(node.get("operation")):
@@ -263,6 +260,30 @@ def describe(node: Document) -> str:
     """One line about a node."""
     facts = [plain(node.get("address")), drivers_text(node), plain(node.get("reason"))]
     return f"{plain(node.get('name'))} is {plain(node.get('state'))} ({', '.join(fact for fact in facts if fact)})"
+
+
+def _wanted(chosen: dict[str, Any]) -> dict[str, Any]:
+    """What the node is to be, as far as the options say."""
+    overcommit = {
+        amount: value for amount in ("mem", "cpus", "disk") if (value := chosen[f"overcommit_{amount}"]) is not None
+    }
+    labels = dict(read_pair(text, "--label") for text in chosen["label"])
+    wanted = {"overcommit": overcommit, "labels": labels, "witness": chosen["witness"]}
+    return {name: value for name, value in wanted.items() if value}
+
+
+def _wants_live_restore(chosen: bool | None, *, excluded: bool) -> bool:
+    """Whether a Docker that is found on the host is to be set so: somebody's setting, so that its owner has to say it."""
+    if excluded:
+        if chosen:
+            raise click.UsageError(
+                "--live-restore excludes --no-provision and --witness: nothing of Docker is set up then"
+            )
+        return False
+    if chosen is not None or not (on_terminal() and sys.stdin.isatty()):
+        return bool(chosen)
+    question = "If Docker is there already: let its containers run on while dockerd restarts (live-restore)?"
+    return click.confirm(question, default=False, err=True)
 
 
 def _ssh(chosen: dict[str, Any]) -> dict[str, Any]:

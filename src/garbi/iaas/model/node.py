@@ -94,7 +94,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What a user asks for. `host` and `port` are where hyper listens; SSH goes to the same host. A `witness` has no machines."""
+    """What a user asks for. `host` and `port` are where hyper listens; SSH goes to the same host. A `witness` has no machines.
+
+    `live_restore`: a Docker that is found on the host is set to let containers run on while dockerd restarts, as a new one is.
+    """
 
     name: str
     host: str
@@ -104,6 +107,7 @@ class NodeSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     overcommit: Overcommit = field(default_factory=Overcommit)
     witness: bool = False
+    live_restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ class Node:
     of its agent, empty before it was met. `epoch` grows with each new assignment of its machines, `lease` each time they are
     declared dead: orders of an earlier lease have no effect there. `failure` says why it is failed; `touched`, that something of
     ours may be on its host. `host_mem` is the memory of the whole host in MiB, 0 where that is not known.
-    A `witness` carries no machines: it is one more voice when another node is not heard.
+    A `witness` carries no machines: it is one more voice when another node is not heard. `live_restore` is asked of its
+    provisioning alone.
     `unwritable` says why nothing can be written there; `leaving_at` is when it said that its host goes down.
     """
 
@@ -161,6 +166,7 @@ class Node:
     host_mem: int = 0
     power: Power | None = None
     witness: bool = False
+    live_restore: bool = False
     unwritable: str = ""
     leaving_at: datetime | None = None
 

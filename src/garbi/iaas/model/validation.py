@@ -34,7 +34,7 @@ MACHINE_KINDS = {
     **KINDS,
     **{"node": str | None, "require": Mapping, "apart": str | None, "strategy": Strategy | None},
 }
-NODE_KINDS = {"name": str, "host": str, "provision": bool, "labels": Mapping}
+NODE_KINDS = {"name": str, "host": str, "provision": bool, "labels": Mapping, "live_restore": bool}
 
 
 def check_spec(spec: MachineSpec) -> None:
@@ -65,6 +65,9 @@ def check_node(spec: NodeSpec) -> None:
     check_number("ssh", spec.ssh.port, HIGHEST_PORT)
     check_labels(spec.labels)
     _check_overcommit(spec.overcommit)
+    if spec.live_restore and (spec.witness or not spec.provision):
+        rule = "true only of a node that is provisioned and carries machines"
+        raise InvalidField("live_restore", f"live_restore is {rule}", allowed=rule)
 
 
 def _check_own_labels(labels: Mapping[str, str]) -> None:

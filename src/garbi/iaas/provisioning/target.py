@@ -48,7 +48,8 @@ class Share:
 class Target:
     """A host and the node that it shall be: hyper listens on `port`, answers to `token` and may read images from `share`.
 
-    `image_use` is `in-place` or `copy`: what a machine does with an image of the share.
+    `image_use` is `in-place` or `copy`: what a machine does with an image of the share. `live_restore`: a Docker that is found
+    there lets its containers run on while dockerd restarts, too.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Target:
     token: str = field(repr=False)
     share: str = ""
     image_use: str = "in-place"
+    live_restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)

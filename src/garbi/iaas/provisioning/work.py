@@ -42,6 +42,7 @@ def add(target: Target, on_progress: OnProgress, cancelled: threading.Event, dat
             "garbi_archive": str(wheels.archive),
             "garbi_files": str(INSIDE / "node"),
             "garbi_share": share is not None,
+            "garbi_live_restore": target.live_restore,
         }
         return course.play(ADD, host, directory, variables, [wheels.archive])
 

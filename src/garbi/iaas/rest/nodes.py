@@ -165,6 +165,7 @@ def read_spec(body: requests.NodeRequest, overcommit: Overcommit) -> NodeSpec:
         labels=body.labels,
         overcommit=replace(overcommit, **asked),
         witness=body.witness,
+        live_restore=body.live_restore,
     )
 
 

@@ -10,7 +10,7 @@ WAY_ON = (
     "put back the database of the newest file of the folder copies in the data directory (without the files -wal and -shm of "
     "the damaged one), and start once with `iaas serve --after-restore`"
 )
-MIGRATIONS = Migrations("garbi.iaas.store", "0009", WAY_ON)
+MIGRATIONS = Migrations("garbi.iaas.store", "0010", WAY_ON)
 
 
 def migrate(url: str, before: Callable[[str], None] | None = None) -> None:

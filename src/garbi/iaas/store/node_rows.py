@@ -16,7 +16,7 @@ from garbi.iaas.store.schema import AMOUNTS
 
 PLAIN = (
     "name", "host", "port", "provision", "state", "reason", "draining", "architecture", "cluster_id", "boot_id", "epoch",
-    "lease", "operation", "failure", "touched", "witness", "unwritable",
+    "lease", "operation", "failure", "touched", "witness", "live_restore", "unwritable",
 )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def from_row(row: Row[Any]) -> Node:
         failure=Failure(row.failure),
         touched=row.touched,
         witness=row.witness,
+        live_restore=row.live_restore,
         host_mem=row.host_mem,
         power=None if row.power is None else Power(**row.power | {"secrets": tuple(row.power["secrets"])}),
         unwritable=row.unwritable,

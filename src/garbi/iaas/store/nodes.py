@@ -38,7 +38,7 @@ MOST = 2**40
 
 KEPT = (
     "host", "port", "provision", "ssh", "labels", "overcommit", "state", "reason", "draining", "operation",
-    "witness",
+    "witness", "live_restore",
 )  # fmt: skip
 """What the controller decides of a node, and `save` writes; the rest is the node's own, or the account."""
 

@@ -94,6 +94,7 @@ nodes = Table(
     Column("host_mem", BigInteger, nullable=False, server_default="0"),
     Column("touched", Boolean, nullable=False, server_default=true()),
     Column("witness", Boolean, nullable=False, server_default=false()),
+    Column("live_restore", Boolean, nullable=False, server_default=false()),
     _text("unwritable", server_default=""),
     Column("leaving_at", Words, nullable=True),
     Column("operation", Words, nullable=True),

@@ -12,6 +12,13 @@ was() { grep -qxF -- "$2" "$record/$1"; }
 installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 2>/dev/null | sed -n 's/^ii  *//p' | sort; }
 present() { [ -s "$going/packages" ] && grep -qxE "$1" "$going/packages"; }
 
+# What was set in a Docker that was there before goes, unless somebody has changed it since; a dockerd that runs keeps it until it ends.
+give_back_docker_settings() {
+    settings=/etc/docker/daemon.json kept=$record/docker-settings
+    if [ ! -e "$kept/ours" ] || ! cmp -s "$kept/ours" "$settings"; then return 0; fi
+    if [ -e "$kept/before" ]; then cat "$kept/before" >"$settings"; else rm -f "$settings"; fi
+}
+
 forget_files() {
     unit=var-lib-garbi-share.mount
     if [ -e "/etc/systemd/system/$unit" ]; then
@@ -139,6 +146,7 @@ for node in /etc/garbi/node-*.env; do
         exit 0
     fi
 done
+give_back_docker_settings
 forget_files
 if [ -e "$record/complete" ]; then
     choose_packages
