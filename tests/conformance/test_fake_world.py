@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -248,3 +251,40 @@ def test_figures_follow_the_time_that_the_machine_ran(tmp_path: Path, clock: Han
     driver.start(machine_id)
     clock.seconds += 50
     assert driver.figures(machine_id).cpu_seconds == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["closed", "looked-at-once-more"])
+def test_a_driver_that_is_closed_leaves_no_file_open(tmp_path: Path, clock: HandClock, looks: bool) -> None:
+    driver = make(tmp_path, clock, persist="true")
+    driver.watch(lambda _: None)
+    run(driver)
+    assert open_files(tmp_path)
+    driver.close()
+    if looks:  # the daemon goes on, and whoever looks at it lets go of it in turn
+        assert [machine.powered for machine in FakeWorld.at(tmp_path).machines()] == [True]
+        del driver
+        gc.collect()
+    assert open_files(tmp_path) == []
+
+
+def test_who_watches_sees_what_happens_after_another_driver_of_its_daemon_was_closed(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    watching, other = (make(tmp_path, clock, persist="true") for _ in range(2))
+    told = threading.Event()
+    run(watching)
+    watching.watch(lambda _: told.set())
+    other.close()
+    FakeWorld.at(tmp_path).kill("web")
+    assert told.wait(LIMIT_S)
+    assert condition(watching, "web") is Condition.STOPPED
+    watching.close()
+
+
+def open_files(place: Path) -> list[str]:
+    """The files in a directory that this process has open."""
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one by which this is listed
+            found.append(os.readlink(each))
+    return [name for name in found if name.startswith(f"{place}/")]

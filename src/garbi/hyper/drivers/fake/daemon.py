@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from garbi.base.errors import DriverUnavailable
 from garbi.hyper.drivers.fake.attic import Attic
@@ -94,12 +95,18 @@ class FakeDaemon:
         with self._changed:
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """Let go of its file; who uses the daemon afterwards opens it again."""
+        self._shelf.close()
+
     def _striking(self, verb: str, machine_id: str | None) -> list[Fault]:
         faults = map(Fault.from_json, self._shelf.all("fault"))
         return [fault for fault in faults if fault.strikes(verb, machine_id)]
 
 
 _daemons: dict[str, FakeDaemon] = {}
+_daemons_in_files: WeakValueDictionary[str, FakeDaemon] = WeakValueDictionary()
+"""All that they are is in their files, which are closed with them."""
 _daemons_lock = threading.Lock()
 
 
@@ -110,7 +117,10 @@ def daemon_in_process(cluster_id: str) -> FakeDaemon:
 
 
 def daemon_in_file(data_dir: Path) -> FakeDaemon:
-    """The daemon whose machines are in that directory: one object for all of this process."""
+    """The daemon whose machines are in that directory: one object for all of this process, as long as anybody has it."""
     file = Path(data_dir).absolute() / FILE_NAME
     with _daemons_lock:
-        return _daemons.setdefault(str(file), FakeDaemon(FileShelf(file)))
+        found = _daemons_in_files.get(str(file))
+        if found is None:
+            found = _daemons_in_files[str(file)] = FakeDaemon(FileShelf(file))
+        return found

@@ -170,6 +170,7 @@ class FakeDriver(FakeKeeper, FakeAbilities):
         self._obstacles.close()
         if self._watcher is not None:
             self._watcher.close()
+        self._daemon.close()
 
     def _look(self) -> list[FakeMachine]:
         self._obstacles.check_answers()

@@ -31,6 +31,9 @@ class Shelf(Protocol):
     def version(self) -> tuple[int, int]:
         """Another value after each write, whoever wrote."""
 
+    def close(self) -> None:
+        """Let go of what is open; who uses it afterwards opens it again."""
+
 
 class MemoryShelf:
     """Records in this process."""
@@ -68,6 +71,9 @@ class MemoryShelf:
     def version(self) -> tuple[int, int]:
         with self._lock:
             return (0, self._writes)
+
+    def close(self) -> None:
+        pass
 
 
 class FileShelf:
@@ -124,6 +130,13 @@ class FileShelf:
             return (int(self._run("PRAGMA data_version")[0]), self._writes)
         except DriverUnavailable:
             return (-1, self._writes)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+                self._writes += 1  # what SQLite counts begins anew with the next connection
 
     def _run(self, statement: str, *values: str) -> list[Any]:
         """The first column of what the statement yields."""
