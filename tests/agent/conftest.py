@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests import free_ports
+from tests.databases import put_agent_database
 
 from garbi.hyper.agent.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
@@ -34,7 +35,9 @@ def open_fake_agent(data_dir: Path) -> Iterator[OpenAgent]:
 
     def opener(fake: dict[str, str] | None = None, **settings: object) -> Agent:
         values: dict[str, object] = {"mem_limit_mib": 4096, "stop_deadline_s": 5.0, "data_dir": data_dir, **settings}
-        agent = open_agent(Settings(drivers={"fake": {"persist": "true", **(fake or {})}}, **values))  # type: ignore[arg-type]
+        made = Settings(drivers={"fake": {"persist": "true", **(fake or {})}}, **values)  # type: ignore[arg-type]
+        put_agent_database(made.data_dir)
+        agent = open_agent(made)
         opened.append(agent)
         return agent
 

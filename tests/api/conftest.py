@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.databases import put_agent_database
 
 from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.hyper.agent import Agent
@@ -138,7 +139,9 @@ def start_server(data_dir: Path) -> Iterator[StartServer]:
 
 
 def _settings(place: Path, fake: dict[str, str]) -> Settings:
+    """Those of an agent in that directory, which has an empty database."""
     drivers = {"fake": {"persist": "true", **fake}}
+    put_agent_database(place)
     return Settings(data_dir=place, drivers=drivers, mem_limit_mib=4096, stop_deadline_s=5.0)
 
 

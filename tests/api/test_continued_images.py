@@ -17,6 +17,7 @@ from alembic.config import Config
 from tests.api.conftest import Server, serving
 from tests.api.test_images import leftovers, sha256_of
 from tests.conformance.bench import eventually
+from tests.databases import put_agent_database
 
 from garbi.base.errors import AlreadyExists, ImageInUse, NoSpace
 from garbi.hyper.main import open_agent
@@ -117,6 +118,7 @@ def test_a_taken_name_is_refused_also_for_pieces(server: Server, content: bytes)
 
 def test_what_came_stays_over_a_restart_of_the_agent(data_dir: Path, content: bytes) -> None:
     settings = Settings(data_dir=data_dir / "n", mem_limit_mib=4096)
+    put_agent_database(settings.data_dir)
     with serving(open_agent(settings), 15.0) as server:
         headers = {**PIECE, "Upload-Offset": "0", "Upload-Complete": "?0"}
         server.ask("PATCH", place_of("web", content), raw=content[:MIB], headers=headers)
@@ -139,6 +141,7 @@ def small_host(place: Path, mebibytes: int) -> Iterator[Server]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(images)], check=True)
     try:
         settings = Settings(data_dir=place / "n", mem_limit_mib=4096, drivers={"fake": {"persist": "true"}})
+        put_agent_database(settings.data_dir)
         with serving(open_agent(settings), 15.0) as server:
             yield server
     finally:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.api.conftest import HYPER, LIMIT_S, client_of, run_hyper
+from tests.databases import put_agent_database
 
 from garbi.base.token import TOKEN_FILE, read_secret
 
@@ -27,6 +28,7 @@ def serve(data_dir: Path) -> Iterator[Serve]:
 
     def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "GARBI_DRIVER_FAKE_PERSIST": "true", **settings}
+        put_agent_database(data_dir)
         command = [HYPER, "serve", "--port", "0", "--data-dir", str(data_dir), *arguments]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)

@@ -20,6 +20,7 @@ from tests.crash.operations import OPERATIONS
 from tests.crash.pictures import pictures
 from tests.crash.scene import BYSTANDER, IMAGE, PATIENCE_S, VICTIM, Scene, all_settled, find, take_in
 from tests.crash.victim import Orders, carry_out, process
+from tests.databases import put_agent_database
 from tests.free_ports import free_port
 
 from garbi.hyper.agent import Agent
@@ -74,6 +75,7 @@ class Stage:
 
     def populate(self) -> None:
         """Have a machine run beside the victim, and machines that are not ours."""
+        put_agent_database(self.data_dir)
         with self.agent() as agent:
             take_in(agent, self.scene, IMAGE)
             agent.machines.add(self.scene.spec(BYSTANDER, IMAGE))

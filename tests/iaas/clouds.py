@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
+from tests.databases import put_agent_database, put_controller_database
 from tests.free_ports import free_port
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
-from garbi.hyper.main import DATABASE as AGENT_DATABASE
 from garbi.hyper.main import open_agent
 from garbi.hyper.rest.server import Service
 from garbi.hyper.settings import Settings as AgentSettings
-from garbi.hyper.store import migrate as store_of_agent
 from garbi.hyper_api.client import HyperClient
 from garbi.hyper_api.vocabulary import PublishedPort, State
 from garbi.iaas.controller import Controller
@@ -28,33 +25,11 @@ from garbi.iaas.main import open_controller
 from garbi.iaas.model.machine import Machine, MachineSpec
 from garbi.iaas.model.node import Node, NodeSpec, NodeState
 from garbi.iaas.model.operation import Operation, OperationState
-from garbi.iaas.settings import DATABASE, Settings
+from garbi.iaas.settings import Settings
 from garbi.iaas.store import meta
-from garbi.iaas.store import migrate as store_of_cloud
 from garbi.iaas.store.database import Database
-from garbi.storage.engine import url_of
 
 LIMIT_S = 90.0
-
-
-@cache
-def fresh_database(migrate: Callable[[Path], None]) -> bytes:
-    """An empty database of this version: making one takes a process of its own, so that is done once."""
-    with tempfile.TemporaryDirectory(prefix="garbi-iaas-") as place:
-        path = Path(place) / "fresh.db"
-        migrate(path)
-        return path.read_bytes()
-
-
-def put_database(path: Path, migrate: Callable[[Path], None]) -> None:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(fresh_database(migrate))
-        path.chmod(0o600)
-
-
-def migrate_cloud(path: Path) -> None:
-    store_of_cloud.migrate(url_of(path))
 
 
 class FakeHost:
@@ -114,7 +89,7 @@ class FakeHost:
 
     def start(self) -> None:
         """Let the agent work and answer."""
-        put_database(self._settings.data_dir / AGENT_DATABASE, store_of_agent.migrate)
+        put_agent_database(self._settings.data_dir)
         (self._settings.data_dir / "drivers" / "fake").mkdir(parents=True, exist_ok=True)  # where `world` looks
         self._agent = open_agent(self._settings, simulated=self._simulated)
         self.token = self._agent.secret
@@ -164,7 +139,7 @@ class Cloud:
     @property
     def controller(self) -> Controller:
         if self._controller is None:
-            put_database(self.settings.data_dir / DATABASE, migrate_cloud)
+            put_controller_database(self.settings.data_dir)
             self._controller = open_controller(self.settings, fences=self.fences)
         return self._controller
 

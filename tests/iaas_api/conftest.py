@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.databases import put_agent_database, put_controller_database
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
@@ -115,6 +116,7 @@ class Cloud:
         settings = AgentSettings(
             data_dir=place, node_name=name, drivers=drivers, mem_limit_mib=mem, stop_deadline_s=5.0
         )
+        put_agent_database(place)
         agent = open_agent(settings)
         self.stack.callback(agent.close)
         service = AgentService(agent, "127.0.0.1", 0)
@@ -156,6 +158,7 @@ def cloud_in(place: Path, keep_alive_s: float = 15.0, **others: Any) -> Iterator
     """A cloud without nodes below a directory; `others` are settings of its controller."""
     settings = Settings(data_dir=place / "iaas", check_period_s=0.2, unreachable_after_s=2.0, **others)
     with ExitStack() as stack:
+        put_controller_database(settings.data_dir)
         controller = open_controller(settings)
         stack.callback(controller.close)
         service = Service(controller, "127.0.0.1", 0, keep_alive_s)

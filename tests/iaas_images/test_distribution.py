@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.api.conftest import Server, serving
+from tests.databases import put_agent_database
 from tests.iaas_images.conftest import MIB, disk, sha256_of
 from tests.iaas_images.relay import relay_to
 
@@ -158,6 +159,7 @@ def sharing(place: Path, share: Path | str, use: str = "in-place", **more: objec
         data_dir=place, mem_limit_mib=4096, drivers={"fake": {"persist": "true"}}, image_share=str(share),
         image_use=use, **more,  # type: ignore[arg-type]
     )  # fmt: skip
+    put_agent_database(place)
     with serving(open_agent(settings), 15.0) as server:
         yield server
 

@@ -12,6 +12,7 @@ from tests.agent.conftest import data_dir as data_dir
 from tests.agent.conftest import free_port as free_port
 from tests.agent.conftest import world_of
 from tests.conformance.bench import eventually
+from tests.databases import put_agent_database
 
 from garbi.base.clock import SystemClock
 from garbi.hyper.agent import Agent
@@ -55,6 +56,7 @@ def opener(data_dir: Path, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
 
     def opens(**fake: str) -> Agent:
         settings = Settings(data_dir=data_dir, mem_limit_mib=4096, drivers={"fake": {"persist": "true", **fake}})
+        put_agent_database(data_dir)
         opened.append(open_agent(settings, clock))
         return opened[-1]
 
