@@ -85,6 +85,7 @@ class Checks(logging.Handler):
             owned is not None and event.kind == Kind.WISH and event.actor == CONTROLLER
         ):  # a drain stops what cannot move
             owned.wish = Wish(event.reason)
+            owned.rests = owned.rests and owned.wish is Wish.STOPPED  # an undrain starts it again
         if event.subject is Subject.MACHINE and event.kind == Kind.MOVED:
             self.moves += 1
             source = event.reason.removeprefix("from ").partition(" ")[0]

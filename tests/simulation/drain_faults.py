@@ -41,4 +41,7 @@ DRAIN_FAULTS = (
     Fault("moved-when-not-listed", "what an agent does not list counts as gone", (
         ("garbi.iaas.loops.confirming.Confirming.confirm", constant(Absent(Certainty.GONE))),
     ), seeds=(1,), plan=Plan(script="machine-that-its-agent-does-not-list")),
+    Fault("lost-commits-unasked", "what waits for a node by an earlier term's word is made without asking the others", (
+        ("garbi.iaas.loops.hindsight.Hindsight.look", constant({})),
+    ), seeds=(1,), plan=Plan(script="machine-that-a-lost-commit-moved")),
 )  # fmt: skip

@@ -40,6 +40,7 @@ from garbi.iaas.loops.auditing import regular
 from garbi.iaas.loops.converger import Converger
 from garbi.iaas.loops.failover import Failover, FailoverParts
 from garbi.iaas.loops.foresight import Foresight, ForesightParts
+from garbi.iaas.loops.hindsight import Hindsight
 from garbi.iaas.loops.records import Records
 from garbi.iaas.loops.replanning import Replanning, ReplanningParts
 from garbi.iaas.loops.runner import OperationRunner
@@ -299,13 +300,26 @@ class _Maker:
         runner = OperationRunner(database, workflows, clock, settings.provision_parallel)
         converger.on_stranded(stirred.set)
         wake, heard_since = converger.wake, watchers.heard_since
-        strategy = Strategy(settings.strategy)
-        replanning = Replanning(ReplanningParts(database, records, clock, strategy, wake, heard_since))
+        strategy, hindsight = Strategy(settings.strategy), self._hindsight(mandate, clients, records, heard_since)
+        replanning = Replanning(ReplanningParts(database, records, clock, strategy, wake, heard_since, hindsight))
         fences = Fences((*self._fences(mandate), LeaseFence(book, clock)), self.tally, book.rival)
         grace_s = settings.unreachable_after_s
         parts = FailoverParts(database, clock, fences, replanning, wake, heard_since, grace_s, silences)
         others: tuple[Loop, ...] = (Failover(parts, stirred), tombs, *self.others)
         return Loops(clients, converger, watchers, runner, _foresight(parts), others)
+
+    def _hindsight(
+        self, mandate: Mandate, clients: NodeClients, records: Records, heard_since: Callable[[str, float], bool]
+    ) -> Hindsight:
+        with self.database.read() as connection:
+            lossy = not is_sqlite(self.settings.database_url) or bool(meta.get(connection, meta.DOUBTED))
+
+        def has_answered(name: str) -> bool:
+            return heard_since(name, float("-inf"))
+
+        made = Hindsight(self.database, clients, mandate.controller_id, has_answered, lossy=lossy)
+        records.on_vacated(made.note)
+        return made
 
     def _grave_clients(self, mandate: Mandate) -> NodeClients:
         """The way to agents whose nodes were removed, by their cluster ids."""

@@ -20,9 +20,10 @@ from garbi.base.errors import FinalError, GarbiError
 from garbi.hyper_api.vocabulary import Wish
 from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.marks import epoch_of
-from garbi.iaas.model.node import Node
+from garbi.iaas.model.node import Node, NodeState
+from garbi.iaas.monitor.failover import is_stranded
 from garbi.iaas.nodes import NodeClients
-from garbi.iaas.store import events, machines, nodes, restoring
+from garbi.iaas.store import events, machines, meta, nodes, restoring
 from garbi.iaas.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -96,18 +97,28 @@ class Restore:
                 restoring.raise_term(transaction, int(memory.lease["term"]))
                 restoring.raise_lease(transaction, name, int(memory.lease["number"]))
         restoring.leap_generations(transaction)
+        dead = {node.name for node in known if node.state is NodeState.UNAVAILABLE}
+        silent = {node.name for node in known} - memories.keys() - dead
+        meta.put(transaction, meta.DOUBTED, " ".join(sorted(silent)))
         for node in known:
             for machine in machines.of_node(transaction.connection, node.name):
-                self._find(transaction, machine, memories)
+                self._find(transaction, machine, memories, certain=not silent)
 
-    def _find(self, transaction: Transaction, machine: Machine, memories: Mapping[str, Memory]) -> None:
-        """Let a machine be where its newest assignment is; one of which that cannot be written is not made again unasked."""
+    def _find(
+        self, transaction: Transaction, machine: Machine, memories: Mapping[str, Memory], *, certain: bool
+    ) -> None:
+        """Let a machine be where its newest assignment is; one of which that cannot be written is not made again unasked.
+
+        `certain`: every node has answered or is proven dead, so that what none of them has is nowhere.
+        """
         own = str(machine.node)
         found = [(memory.epochs[machine.id], name) for name, memory in memories.items() if machine.id in memory.epochs]
         newest = max(found, key=lambda each: (each[0], each[1] == own), default=None)
         if newest is None:
             told = machine.told_generation > 0 or machine.moving is not Moving.NO
             missing = own in memories and told
+            if machine.moving is Moving.GONE or (own not in memories and is_stranded(machine)):
+                missing = not certain  # its next node may have it already, by a word that came after the backup
         else:
             there = newest[0] < machine.epoch or newest == (machine.epoch, own)
             missing = not there and not self._adopt(transaction, machine, newest[1], newest[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,11 @@ class Records:
     def __init__(self, database: Database, clock: Clock) -> None:
         self.database = database
         self._clock = clock
+        self._on_vacated: Callable[[Machine], None] = lambda _machine: None
+
+    def on_vacated(self, listener: Callable[[Machine], None]) -> None:
+        """Call `listener` with each machine of which nothing is left on its node, once that is written down."""
+        self._on_vacated = listener
 
     def find(self, machine_id: str) -> Machine | None:
         """The machine with that id."""
@@ -92,7 +97,10 @@ class Records:
                 present, moving=Moving.GONE, moving_why=why, state=State.PENDING, reason=f"gone from {machine.node}: {why}",
                 refused=False, address=None, told_generation=0, settled_generation=0, updated_at=now,
             )  # fmt: skip
-            return machines.save_state(transaction, before, after, actor=events.CONTROLLER)
+            saved = machines.save_state(transaction, before, after, actor=events.CONTROLLER)
+        if saved:
+            self._on_vacated(after)
+        return saved
 
     def failed(self, node: str, machine_id: str, reason: str) -> None:
         """Write that a machine failed, as the event of its node says, so that it is in the history although the node may have

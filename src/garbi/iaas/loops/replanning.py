@@ -18,6 +18,7 @@ from garbi.base.failpoints import reach
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.converge import Mirror
 from garbi.iaas.leadership import Superseded
+from garbi.iaas.loops.hindsight import Elsewhere, Finding, Hindsight
 from garbi.iaas.loops.records import Records
 from garbi.iaas.model.event import Subject
 from garbi.iaas.model.machine import Machine, Moving, Strategy
@@ -25,7 +26,7 @@ from garbi.iaas.model.node import Node, NodeState
 from garbi.iaas.model.sharing import share_hosts
 from garbi.iaas.monitor.failover import UP, is_stranded
 from garbi.iaas.scheduler import Candidate, Fleet, Homeless, Move, Placed, Plan, plan
-from garbi.iaas.store import candidates, events, machines, nodes
+from garbi.iaas.store import candidates, events, machines, nodes, restoring
 from garbi.iaas.store.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ REFUSED_FOR_S = 600.0
 
 MOST_NAMED = 20
 FITS_NOWHERE = "; fits nowhere: "
+WAITS = "; waits until it is known where it is: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class ReplanningParts:
     strategy: Strategy
     wake: Callable[[Machine], None]
     heard_since: Callable[[str, float], bool]
+    hindsight: Hindsight
 
 
 class Replanning:
@@ -78,6 +81,11 @@ class Replanning:
         for _ in range(ROUNDS):
             with self._parts.database.read() as connection:
                 stranded = _stranded(connection, [name for name in dead if not self._is_returning(name)], stopped)
+            unclear = self._parts.hindsight.look(stranded)
+            for machine in stranded:
+                if machine.id in unclear:
+                    self._wait(machine, unclear[machine.id])
+            stranded = [machine for machine in stranded if machine.id not in unclear]
             if not stranded or self._pass(stranded):
                 return
 
@@ -108,6 +116,29 @@ class Replanning:
 
     def _answers(self, name: str, now: float) -> bool:
         return self._parts.heard_since(name, max(self._dead.get(name, now), now - ANSWERED_S))
+
+    def _wait(self, machine: Machine, finding: Finding) -> None:
+        """Write down where a machine was found, or what is to be known before it is made elsewhere."""
+        if not isinstance(finding, Elsewhere):
+            self._say(machine, WAITS + finding.why)
+        elif not self._adopt(machine, finding):
+            self._say(machine, f"{WAITS}node {finding.node} has it, by a later word, and no room or port for it")
+
+    def _adopt(self, machine: Machine, found: Elsewhere) -> bool:
+        parts = self._parts
+        try:
+            with parts.database.write() as transaction:
+                present = machines.find(transaction.connection, machine.id)
+                if present is None or present.epoch != machine.epoch:
+                    return True
+                if not restoring.adopt(transaction, present, found.node, found.epoch, parts.clock.now()):
+                    return False
+                adopted = machines.find(transaction.connection, machine.id)
+        except IntegrityError:
+            return False
+        if adopted is not None:
+            parts.wake(adopted)
+        return True
 
     def _pass(self, stranded: Sequence[Machine]) -> bool:
         """Plan and move; False when somebody else was first, so that it is to be planned anew."""
@@ -144,6 +175,7 @@ class Replanning:
             log.info("machine was not moved", extra={"machine": move.machine.id, "detail": str(error)})
             return False
         reach("failover.move.recorded")
+        parts.hindsight.note(moved)
         parts.wake(moved)
         return True
 
@@ -173,15 +205,18 @@ class Replanning:
                 return False
             again = machines.move(transaction, present, machine.node, self._parts.clock.now())
         reach("failover.move.recorded")
+        self._parts.hindsight.note(again)
         self._parts.wake(again)
         return True
 
     def _leave(self, homeless: Homeless) -> None:
         """Say of a machine that fits nowhere why; who waits for it is answered. It is planned again later."""
-        machine = homeless.machine
+        self._say(homeless.machine, FITS_NOWHERE + homeless.why)
+
+    def _say(self, machine: Machine, why: str) -> None:
         if machine.refused:
             return  # its reason is that of the node that would not have it
-        reason = machine.reason.partition(FITS_NOWHERE)[0] + FITS_NOWHERE + homeless.why
+        reason = machine.reason.partition(FITS_NOWHERE)[0].partition(WAITS)[0] + why
         try:
             self._parts.records.mirror(machine, machine, Mirror(State.FAILED, reason), events.CONTROLLER)
         except Superseded:

@@ -15,6 +15,8 @@ WITNESS_KEY = "witness_key"
 """With what nodes ask one another when they last heard the controller."""
 
 VIOLATIONS = "violations"
+DOUBTED = "doubted"
+"""The nodes that could not be asked what they know better when the database was restored from a backup; empty: all were."""
 
 
 def get(connection: Connection, key: str) -> str | None:

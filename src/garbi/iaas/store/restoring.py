@@ -54,9 +54,7 @@ def adopt(transaction: Transaction, machine: Machine, node: str, epoch: int, now
         "moving": Moving.NO, "moving_why": "",
     }  # fmt: skip
     transaction.connection.execute(update(machines).where(machines.c.id == machine.id).values(**values))
-    reason = (
-        f"found on {node}, assignment {epoch}, after a restore of the database (it was {machine.node}, {machine.epoch})"
-    )
+    reason = f"found on {node}, assignment {epoch}, of which this database had no record (it was {machine.node}, {machine.epoch})"
     _tell(transaction, found, events.Kind.MOVED, now, reason)
     return True
 
