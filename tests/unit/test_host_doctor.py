@@ -17,7 +17,7 @@ import pytest
 from garbi.base.checks import CheckStatus, Finding, ok
 from garbi.hyper.host import daemon_checks, system_checks
 from garbi.hyper.host.check import DoctorSettings
-from garbi.hyper.host.doctor import CHECKS, run_checks
+from garbi.hyper.host.doctor import CHECKS, checks_of, run_checks
 from garbi.hyper.host.exposure import exposed_daemons
 from garbi.storage.room import REMOTE_FILE_SYSTEMS, file_system
 
@@ -130,6 +130,20 @@ def test_containers_that_would_stop_with_dockerd_are_warned_of(tmp_path: Path) -
     assert stopped is not None
     assert (kept.status, stopped.status) == ("ok", "warn")
     assert "live-restore" in stopped.mend
+
+
+def test_a_host_that_carries_no_machines_misses_no_engine(tmp_path: Path) -> None:
+    none, own, other = (DoctorSettings(data_dir=tmp_path / name) for name in ("none", "own", "other"))
+    assert checks_of(none) == CHECKS
+    assert "docker" not in checks_of(none, witness=True)
+    for settings in (own, other):
+        settings.data_dir.mkdir()
+        (settings.data_dir / "hyper.db").touch()
+    (own.data_dir / "witness").touch()
+    assert [*checks_of(own)] == ["rights", "disk", "exposed-daemons"]
+    assert checks_of(other) == checks_of(none) == CHECKS  # another agent of the host carries some
+    (other.data_dir / "witness").touch()
+    assert checks_of(none) == checks_of(own)
 
 
 def test_a_libvirt_that_does_not_answer_says_so_in_its_own_words(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ STATES = (
 )
 TAKES_IDS = ("start", "stop", "pause", "resume", "rm", "show", "log", "stats")
 RESTARTS = ("no", "on-failure", "always")
-FLAGS = ("-q", "--quiet", "--no-wait", "--no-start", "--full-copy")
+FLAGS = ("-q", "--quiet", "--no-wait", "--no-start", "--full-copy", "--witness")
 FILTERS = ("id=", "name=", "type=", "image=", "state=", "wish=", "address=", "mem=", "cpus=")
 
 

@@ -59,21 +59,20 @@ def host(context: click.Context, output: Format) -> None:
     type=click.Path(path_type=Path),
     help="Where the agent's things are, or will be.",
 )
+@click.option("--witness", is_flag=True, help="This host carries no machines: it needs no engine.")
 @output_option
 @click.pass_context
-def doctor(context: click.Context, data_dir: Path | None, output: Format) -> None:
+def doctor(context: click.Context, data_dir: Path | None, witness: bool, output: Format) -> None:
     """Check this host, also without a server, and say how to mend what fails; exit status 1 when something does."""
     from dataclasses import asdict
 
     from garbi.hyper.agent.doctor import check_database
-    from garbi.hyper.host.doctor import CHECKS, DoctorSettings, run_checks
+    from garbi.hyper.host.doctor import DoctorSettings, checks_of, run_checks
     from garbi.hyper.leases.doctor import check_watchdog
 
     settings = DoctorSettings() if data_dir is None else DoctorSettings(data_dir=data_dir)
-    checks: list[Document] = [
-        {**asdict(check), "status": str(check.status)}
-        for check in run_checks(settings, {**CHECKS, "database": check_database, "watchdog": check_watchdog})
-    ]
+    wanted = {**checks_of(settings, witness=witness), "database": check_database, "watchdog": check_watchdog}
+    checks: list[Document] = [{**asdict(check), "status": str(check.status)} for check in run_checks(settings, wanted)]
     if not show_checks(checks, output):
         context.exit(1)
 

@@ -49,7 +49,8 @@ class Target:
     """A host and the node that it shall be: hyper listens on `port`, answers to `token` and may read images from `share`.
 
     `image_use` is `in-place` or `copy`: what a machine does with an image of the share. `live_restore`: a Docker that is found
-    there lets its containers run on while dockerd restarts, too.
+    there lets its containers run on while dockerd restarts, too. A `witness` gets neither engines nor images: it carries no
+    machines.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Target:
     share: str = ""
     image_use: str = "in-place"
     live_restore: bool = False
+    witness: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def add(target: Target, on_progress: OnProgress, cancelled: threading.Event, dat
             wheels = wheels_for(host.python, host.architecture, data_dir)
         except (WheelsMissing, OSError) as error:
             raise course.failure(PREPARE, f"the controller cannot prepare what the node installs: {error}") from error
-        share = Share.parse(target.share)
+        share = None if target.witness else Share.parse(target.share)
         _write_node_files(directory, target, host.address, share)
         variables = {
             "garbi_codename": host.codename,
@@ -43,6 +43,7 @@ def add(target: Target, on_progress: OnProgress, cancelled: threading.Event, dat
             "garbi_files": str(INSIDE / "node"),
             "garbi_share": share is not None,
             "garbi_live_restore": target.live_restore,
+            "garbi_witness": target.witness,
         }
         return course.play(ADD, host, directory, variables, [wheels.archive])
 

@@ -51,7 +51,7 @@ class Hosts:
         with self.database.read() as connection:
             token = secrets.get(connection, name) or ""
         share, use = self.settings.image_share, self.settings.image_use
-        target = Target(node.name, node.host, node.port, node.ssh, token, share, use, node.live_restore)
+        target = Target(node.name, node.host, node.port, node.ssh, token, share, use, node.live_restore, node.witness)
 
         def on_progress(progress: TaskProgress) -> None:
             if not node.touched and progress.step > STEPS_BEFORE_ANYTHING_CHANGES:

@@ -17,9 +17,5 @@ tar -x --no-same-owner -f "$archive" -C "$wheels"
 PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) "$place/bin/python" -m pip --quiet --isolated \
     --disable-pip-version-check install --no-compile --no-index --find-links "$wheels" --require-hashes \
     --only-binary=:all: --no-deps --requirement "$wheels/requirements.txt"
-packages=$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-for file in /usr/lib/python3/dist-packages/libvirt*; do
-    ln -sf "$file" "$packages/"
-done
 "$place/bin/hyper" --version >/dev/null
 : >"$place/complete"
