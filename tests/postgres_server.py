@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 
@@ -27,7 +28,8 @@ SETTINGS = {
 class PostgresServer:
     """A running server. `stop` and `start` may follow one another; `remove` ends it and takes its files away."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, primary: PostgresServer | None = None, **settings: str) -> None:
+        """`primary` runs, and this one follows it: it takes over what that writes, a little later, and writes nothing itself."""
         self.directory = Path(tempfile.mkdtemp(prefix="garbi-pg-"))
         self._settings = SETTINGS | {"unix_socket_directories": str(self.directory), **settings}
         self._account = {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -35,7 +37,11 @@ class PostgresServer:
         if os.geteuid() == 0:
             shutil.chown(self.directory, USER, USER)
         data = str(self.directory / "data")
-        self._run("initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if primary is None:
+            self._run("initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        else:
+            source = ("-h", str(primary.directory), "-U", USER)
+            self._run("pg_basebackup", *source, "-D", data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -51,6 +57,17 @@ class PostgresServer:
             self._process.send_signal(how)
             self._process.wait(timeout=ENDED_WITHIN_S)
             self._process = None
+
+    def cut_off(self) -> None:
+        """Let it follow its primary no further: what that writes from now on is lost with it."""
+        self.say("ALTER SYSTEM SET primary_conninfo = ''")
+        self.say("SELECT pg_reload_conf()")
+        while self.say("SELECT 1 FROM pg_stat_wal_receiver"):
+            threading.Event().wait(0.02)
+
+    def promote(self) -> None:
+        """Let it take the place of its primary, and wait until it does."""
+        self._run("pg_ctl", "promote", "-D", str(self.directory / "data"), "-w", "-t", str(ENDED_WITHIN_S))
 
     def remove(self) -> None:
         """End it and take everything away."""

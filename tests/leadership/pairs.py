@@ -22,7 +22,7 @@ class Controllers:
         self._open: list[Controller] = []
         self._number = 0
 
-    def open(self, image_dir: str = "") -> Controller:
+    def open(self, image_dir: str = "", *, after_restore: bool = False) -> Controller:
         """One more."""
         self._number += 1
         settings = Settings(
@@ -33,12 +33,12 @@ class Controllers:
             audit_period_s=0,
             image_dir=image_dir,
         )
-        self._open.append(open_controller(settings))
+        self._open.append(open_controller(settings, after_restore=after_restore))
         return self._open[-1]
 
     def close(self) -> None:
-        for controller in self._open:
-            controller.close()
+        while self._open:
+            self._open.pop().close()
 
 
 def join(controller: Controller, host: FakeHost) -> None:

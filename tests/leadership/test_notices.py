@@ -114,6 +114,26 @@ def test_what_was_said_while_nobody_listened_is_heard_afterwards(
         assert sorted(each.told) == everything
 
 
+def test_numbers_that_a_failover_gives_again_are_heard_again(make_listener: Callable[[], Listener], url: str) -> None:
+    first, second = make_listener(), make_listener()
+    lost = first.write(*(f"lost{number}" for number in range(50)))
+    eventually("all heard", lambda: second.told == lost, lambda: second.told)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM events")
+        connection.execute("SELECT setval(pg_get_serial_sequence('events', 'seq'), 1)")
+    eventually("both listen", lambda: deafen(url, 2))
+    written = first.write("a") + second.write("b")
+    assert max(written) < lost[-1]
+    for each in (first, second):
+        eventually(
+            "all heard", lambda each=each: set(written) <= set(each.told[len(lost) :]), lambda each=each: each.told
+        )
+    eventually("as another's", lambda: written[1] in first.foreign and written[0] in second.foreign[len(lost) :])
+    again = first.write("c")
+    eventually("once from then on", lambda: second.told[-1:] == again, lambda: second.told)
+    assert second.told.count(again[0]) == 2  # it was a lost one's, too
+
+
 def test_what_was_undone_is_told_to_nobody(make_listener: Callable[[], Listener]) -> None:
     first, second = make_listener(), make_listener()
     with pytest.raises(GarbiError, match="it failed"):

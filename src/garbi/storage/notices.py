@@ -119,6 +119,7 @@ class Notices(Generic[E]):
             try:
                 if session is None:
                     session = self._listen()
+                    self._go_back()
                     self._catch_up()
                     self._feed.let_go()  # what passed by meanwhile is known to nobody
                 pause = SHORTEST_PAUSE_S
@@ -162,6 +163,16 @@ class Notices(Generic[E]):
         with self._lock:
             self._seq = max(self._seq, number)
             self._own = {each for each in self._own if each > self._seq}
+
+    def _go_back(self) -> None:
+        """A server that lost its last commits (a replica took over) gives their numbers again, to other events: which of the last
+        ones that it has are such is not known, so that they are told once more."""
+        newest = self._feed.last_seq()
+        with self._lock:
+            if newest < self._seq:
+                self._seq = max(newest - PAGE, 0)
+                self._own.clear()
+                self._doubtful.clear()
 
     def _catch_up(self) -> None:
         """Read on after the last number, and tell of what was not told by who wrote it here."""

@@ -317,7 +317,7 @@ def _check_latest(machine: Machine, assignment: Assignment) -> None:
     """Raise StaleOrder when a later order for a machine was here first: messages overtake one another."""
     if 0 < assignment.order < machine.ordered:
         detail = f"order {assignment.order} for machine {machine.id} comes after order {machine.ordered}"
-        raise StaleOrder(detail, stale="order")
+        raise StaleOrder(detail, stale="order", ordered=machine.ordered)
 
 
 def _fingerprint(spec: MachineSpec) -> str:

@@ -361,6 +361,8 @@ class Converger:
         if isinstance(error, StaleOrder):
             if error.extra.get("stale") == "controller":
                 self._clients.overtaken()
+            elif error.extra.get("stale") == "order":
+                self._records.outgrow(machine, error.extra.get("ordered"))
             return True  # else the next look says why: the machine was moved, or its node has yet to hear who leads
         if isinstance(error, ServerUnreachable | Unauthenticated):
             return True

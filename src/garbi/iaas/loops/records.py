@@ -14,7 +14,7 @@ from garbi.iaas.converge import Mirror, Vacate
 from garbi.iaas.model.machine import Machine, Moving
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.operation import OperationState
-from garbi.iaas.store import events, machines, nodes, operations
+from garbi.iaas.store import events, machines, nodes, operations, restoring
 from garbi.iaas.store.database import Database, Transaction
 
 
@@ -116,6 +116,13 @@ class Records:
                 return
             after = replace(machine, state=State.FAILED, reason=reason, updated_at=now, seen_at=now)
             machines.save_state(transaction, machine, after)
+
+    def outgrow(self, machine: Machine, ordered: object) -> None:
+        """Let the wish of a machine count as later than the one numbered `ordered`, which its node has heard: this database has
+        lost its last commits, those of the wishes in between. Nothing is changed when there is a newer wish.
+        """
+        with self.database.write() as transaction:
+            restoring.outgrow(transaction, machine, ordered if isinstance(ordered, int) else None)
 
     def give_up(self, before: Machine, tried: Machine, error: GarbiError, *, refused: bool) -> bool:
         """Write that the wish that was `tried` cannot be fulfilled, and why; `refused`: nothing of the machine is there."""

@@ -1,4 +1,7 @@
-"""What is written when a database was restored from a backup: what nodes remember of later times, taken over or passed by."""
+"""What is written when a database is older than what nodes remember: that is taken over, or passed by.
+
+It was restored from a backup, or PostgreSQL failed over to a replica that was behind.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,17 @@ def leap_generations(transaction: Transaction) -> None:
     columns = (machines.c.generation, machines.c.told_generation, machines.c.settled_generation)
     values = {column.name: case((column > 0, column + LEAP), else_=column) for column in columns}
     transaction.connection.execute(update(machines).values(values))
+
+
+def outgrow(transaction: Transaction, machine: Machine, ordered: int | None) -> None:
+    """Let the wish of one machine count as later than the one numbered `ordered` (None: by as much as may be missing), unless
+    there is a newer one already.
+    """
+    most = machine.generation + LEAP
+    generation = most if ordered is None else min(max(ordered, machine.generation) + 1, most)
+    same = (machines.c.id == machine.id) & (machines.c.epoch == machine.epoch)
+    newest = machines.c.generation == machine.generation
+    transaction.connection.execute(update(machines).where(same, newest).values(generation=generation))
 
 
 def adopt(transaction: Transaction, machine: Machine, node: str, epoch: int, now: datetime) -> bool:
