@@ -51,4 +51,7 @@ LOSS_FAULTS = (
     Fault("record-goes-unasked", "the record of a machine goes because its agent has none, whatever an engine runs", (
         ("garbi.iaas.converge._toward_removed", _gone_unasked),
     ), seeds=(1,), plan=_script("machine-that-disappeared-is-removed")),
+    Fault("copies-are-served", "a data directory serves on whichever host it is", (
+        ("garbi.hyper.host.identity.find_copied", constant(None)),
+    ), seeds=(1,), plan=_script("host-that-begins-from-a-copy-of-another")),
 )  # fmt: skip

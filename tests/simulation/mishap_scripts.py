@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from tests.simulation.scripts import CALM_S, Scene, armed
 
-from garbi.hyper_api.vocabulary import State, Wish
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 
 AWAY_S = 400.0
 """Longer than a node may be silent until it is fenced."""
@@ -32,6 +32,19 @@ def host_with_a_copy_of_another(scene: Scene) -> None:
     scene.ready()
     scene.cloud.kernel.sleep(CALM_S)
     scene.expect(machine, *scene.cloud.nodes)
+
+
+def host_that_begins_from_a_copy_of_another(scene: Scene) -> None:
+    """A host is made from a copy of another's data directory: it must not start that one's machines a second time."""
+    machine = scene.machine("n2", NodeFailurePolicy.STAY)
+    node, recovery = scene.cloud.nodes["n1"], scene.chaos.more.recovery
+    scene.chaos.trouble(node, CALM_S)
+    recovery.lend(node, scene.cloud.nodes["n2"])
+    scene.cloud.start_agent(node)
+    scene.cloud.kernel.sleep(CALM_S)
+    recovery.give_back(node)
+    scene.ready()
+    scene.expect(machine, "n2")
 
 
 def host_whose_database_was_lost(scene: Scene) -> None:
@@ -102,6 +115,7 @@ MISHAP_SCRIPTS: Mapping[str, Callable[[Scene], None]] = {
     for each in (
         host_whose_database_was_emptied,
         host_with_a_copy_of_another,
+        host_that_begins_from_a_copy_of_another,
         host_whose_database_was_lost,
         drain_that_is_taken_back,
         start_that_is_refused_once,

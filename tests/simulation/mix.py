@@ -32,6 +32,7 @@ BORNE = (
     "slow-steps",
     "cut-between-nodes",
     "agent-away",
+    "data-dir-cloned",
 )
 """Those for which nothing is known that would have to be mended: the regular runs have these."""
 
@@ -42,6 +43,7 @@ MENDED = (
     "host-whose-database-was-lost",
     "host-whose-database-was-emptied",
     "host-with-a-copy-of-another",
+    "host-that-begins-from-a-copy-of-another",
 )
 """Scripts of `mishap_scripts` that do no harm any more."""
 

@@ -25,7 +25,7 @@ import garbi
 from garbi.base import failpoints
 from garbi.hyper import main
 from garbi.hyper.drivers.fake import obstacles
-from garbi.hyper.host import capacity
+from garbi.hyper.host import capacity, identity
 from garbi.storage import database, engine, room
 
 LEFT_OUT = (
@@ -65,6 +65,7 @@ def patch() -> None:
         id(capacity.run_delay_s): lambda: 0.0,
         id(capacity.hostname): lambda: threads.present_process().host.name,
         id(capacity.cpus): lambda: 4,
+        id(identity.marks_of_host): lambda: {"machine-id": threads.present_process().host.name},
         id(room.disk_bytes): lambda _path: (1 << 40, 1 << 39),
     }
     for module in [*modules()]:

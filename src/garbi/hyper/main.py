@@ -30,6 +30,7 @@ from garbi.hyper.drivers.protocol import DriverContext, ImageFile
 from garbi.hyper.drivers.registry import DriverRegistry, installed
 from garbi.hyper.host.capacity import boot_id, cpus, memory_total_mib
 from garbi.hyper.host.exposure import exposed_daemons
+from garbi.hyper.host.identity import keep_host, refuse_copied
 from garbi.hyper.host.shutdown import is_going_down
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.images.share import ImageShare
@@ -76,6 +77,7 @@ class _Surroundings:
     simulated: bool
     ask: Ask
     adopt: bool
+    moved: bool
 
 
 def open_agent(
@@ -85,17 +87,18 @@ def open_agent(
     *,
     ask: Ask = ask_witnesses,
     adopt: bool = False,
+    moved: bool = False,
 ) -> Agent:
     """Open the data directory, adopt what runs, and begin to work.
 
     A directory whose database is lost, emptied or older than what lies beside it is refused by FinalError; with `adopt` it is
-    made anew.
+    made anew. Refused is also one that an agent of another host has used last, unless it was `moved` here.
 
     A `simulated` agent pretends to have a host to itself: its machines are fake, and no port of this host is taken for them.
     `ask` asks other nodes about a controller.
     Raises DataDirLocked when another agent has it, NoSpace, or FinalError when the directory cannot be used.
     """
-    around = _Surroundings(clock or SystemClock(), simulated, ask, adopt)
+    around = _Surroundings(clock or SystemClock(), simulated, ask, adopt, moved)
     _make_data_dir(settings.data_dir)
     lock = DataDirLock(settings.data_dir)
     try:
@@ -131,6 +134,8 @@ class _Kept:
 def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     """Open the database, or make it anew, and bring the files beside it in line with it."""
     data_dir, clock, simulated = settings.data_dir, around.clock, around.simulated
+    if not around.moved:
+        refuse_copied(data_dir)
     loss = _look_for_loss(settings, around)
     copies = _copies(settings, around)
     migrate(data_dir / DATABASE, copies.make_before)
@@ -140,6 +145,7 @@ def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     cluster_id = adopted or meta.get_or_set(database, meta.CLUSTER_ID, secrets.token_hex(16))
     reach("agent.open.named")
     keep_identity(data_dir, cluster_id)
+    keep_host(data_dir)
     image_files, files = ImageFiles(data_dir), MachineFiles(data_dir, cluster_id, durable=not simulated)
     database.heralded_by(files)
     found = installed(SIMULATED) if simulated else None
@@ -321,7 +327,12 @@ def _image_file(machine: Machine, table: ImageTable, library: ImageLibrary) -> I
 
 
 def serve(
-    host: str | None = None, port: int | None = None, data_dir: Path | None = None, *, adopt: bool = False
+    host: str | None = None,
+    port: int | None = None,
+    data_dir: Path | None = None,
+    *,
+    adopt: bool = False,
+    moved: bool = False,
 ) -> None:
     """Serve one agent over REST until SIGTERM or SIGINT; machines keep running. See `open_agent`."""
     from garbi.hyper.rest.server import run
@@ -329,7 +340,7 @@ def serve(
     settings = Settings.from_environment(host=host, port=port, data_dir=data_dir)
     logs.configure()
     _refuse_exposed_daemons()
-    agent = open_agent(settings, adopt=adopt)
+    agent = open_agent(settings, adopt=adopt, moved=moved)
     try:
         run(agent, settings.host, settings.port)
     finally:

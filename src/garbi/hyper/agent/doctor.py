@@ -5,6 +5,7 @@ from __future__ import annotations
 from garbi.base.checks import Finding, fail, ok
 from garbi.base.errors import Busy, NoSpace, StorageFailed
 from garbi.hyper.host.check import DoctorSettings
+from garbi.hyper.host.identity import find_copied
 from garbi.hyper.store.migrate import WAY_ON
 from garbi.hyper.store.traces import DATABASE, find_loss
 from garbi.storage.soundness import damage
@@ -13,6 +14,9 @@ from garbi.storage.soundness import damage
 def check_database(settings: DoctorSettings) -> Finding | None:
     """The database is whole, and as new as the files of the machines beside it; nothing to say where no agent has worked."""
     path = settings.data_dir / DATABASE
+    copied = find_copied(settings.data_dir)
+    if copied is not None:
+        return fail(copied.words, copied.way_on)
     try:
         harm = damage(path)
         if harm is not None:

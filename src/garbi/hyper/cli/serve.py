@@ -34,7 +34,12 @@ from garbi.terminal.identity import is_loopback
     is_flag=True,
     help="Once, when the database is lost, empty, damaged or older than the files of the machines: make it anew from them.",
 )
-def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool, adopt: bool) -> None:
+@click.option(
+    "--moved",
+    is_flag=True,
+    help="Once, when the data directory was moved here from another host, and is used nowhere else: its disk, or new hardware.",
+)
+def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool, adopt: bool, moved: bool) -> None:
     """Run the agent of this host until Ctrl-C; machines keep running."""
     if not is_loopback(host) and not allow_remote:
         raise FinalError(
@@ -43,4 +48,4 @@ def serve(host: str, port: int, data_dir: Path | None, allow_remote: bool, adopt
         )
     from garbi.hyper.main import serve as serve_agent
 
-    serve_agent(host, port, data_dir, adopt=adopt)
+    serve_agent(host, port, data_dir, adopt=adopt, moved=moved)

@@ -13,6 +13,7 @@ from pathlib import Path
 from garbi.base.clock import Clock
 from garbi.base.errors import InvalidField, NotFound
 from garbi.base.failpoints import reach
+from garbi.hyper.host.identity import refuse_copied
 from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.leases.record import CONTROLLER_FORM
 from garbi.hyper.watchdog.ending import Ended, Ending
@@ -67,11 +68,13 @@ class Fence:
     def fence(self, controller: str, number: int) -> FenceReport:
         """End the leases of a controller up to `number` for good, and its machines; try for a while, then say what is left.
 
-        Raises InvalidField, NoSpace or FinalError when the end cannot be written down, NotFound where nothing says that an agent
-        has ever worked: neither the directory, nor a machine at an engine.
+        Raises InvalidField, NoSpace or FinalError when the end cannot be written down, FinalError where the directory is that of
+        another host, for which nothing can be said here, NotFound where nothing says that an agent has ever worked: neither the
+        directory, nor a machine at an engine.
         """
         if not CONTROLLER_FORM.match(controller):
             raise InvalidField("controller", "the controller is an id: 32 digits of lower-case hexadecimal")
+        refuse_copied(self._data_dir)
         self._require_agent(controller, number)
         fenced = self._files.fence(controller, number)
         reach("fence.recorded")
