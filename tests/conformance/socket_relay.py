@@ -69,19 +69,29 @@ class SocketRelay:
                 _shut(client)
                 _shut(daemon)
                 return
-            for source, sink in ((client, daemon), (daemon, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._carry, args=(client, daemon), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := source.recv(65536):
-                sink.sendall(chunk)
-            sink.shutdown(socket.SHUT_WR)  # half-closed, as Docker's attach and exec need
-            return
+    def _carry(self, client: socket.socket, daemon: socket.socket) -> None:
+        """Both ways, until both have ended; then nothing of the connection stays open."""
+        back = threading.Thread(target=_pump, args=(daemon, client), daemon=True)
+        back.start()
+        _pump(client, daemon)
+        back.join()
         with self._lock:
-            self._open -= {source, sink}
-        _shut(source)
-        _shut(sink)
+            self._open -= {client, daemon}
+        for end in (client, daemon):
+            end.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+        sink.shutdown(socket.SHUT_WR)  # half-closed, as Docker's attach and exec need
+        return
+    for end in (source, sink):  # cut off in the middle: the other way ends, too
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def _shut(end: socket.socket) -> None:
