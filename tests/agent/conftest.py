@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests import free_ports
 from tests.databases import put_agent_database
+from tests.places import new_place
 
 from garbi.hyper.agent.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
@@ -22,8 +22,7 @@ OpenAgent = Callable[..., Agent]
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A directory that other users may pass through, as a hypervisor must."""
-    path = Path(tempfile.mkdtemp(prefix="garbi-test-"))
-    path.chmod(0o711)
+    path = new_place("garbi-test-")
     yield path
     shutil.rmtree(path)
 

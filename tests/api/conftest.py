@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.databases import put_agent_database
+from tests.places import new_place
 
 from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.hyper.agent import Agent
@@ -116,8 +116,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="garbi-api-"))
-    path.chmod(0o711)
+    path = new_place("garbi-api-")
     yield path
     shutil.rmtree(path)
 
@@ -163,8 +162,7 @@ def serving(agent: Agent, keep_alive_s: float) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def still_server() -> Iterator[Server]:
     """One server for all tests of a module that only send what is refused, or only look."""
-    place = Path(tempfile.mkdtemp(prefix="garbi-api-"))
-    place.chmod(0o711)
+    place = new_place("garbi-api-")
     with serving(open_agent(_settings(place, {})), 15.0) as server:
         yield server
     shutil.rmtree(place)

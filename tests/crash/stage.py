@@ -7,7 +7,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tests.crash.scene import BYSTANDER, IMAGE, PATIENCE_S, VICTIM, Scene, all_s
 from tests.crash.victim import Orders, carry_out, process
 from tests.databases import put_agent_database
 from tests.free_ports import free_port
+from tests.places import new_place
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.protocol import Condition, Driver, NetworkAttached
@@ -205,8 +205,7 @@ class Stage:
 @contextlib.contextmanager
 def stage_of(subject_name: str) -> Iterator[Stage]:
     """A stage of its own, which is gone afterwards, whatever happened."""
-    root = Path(tempfile.mkdtemp(prefix="garbi-crash-", dir="/var/tmp"))
-    root.chmod(0o711)  # a hypervisor of another user passes through
+    root = new_place("garbi-crash-")
     try:
         stage = Stage(subject_name, root)
         try:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.data_loss.services import Service, service
+from tests.places import new_place
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that other users may pass through, as a hypervisor must."""
-    path = Path(tempfile.mkdtemp(prefix="garbi-loss-"))
-    path.chmod(0o711)
+    path = new_place("garbi-loss-")
     yield path
     shutil.rmtree(path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,6 +22,7 @@ from tests.data_loss.services import (
     service,
     settle_journal,
 )
+from tests.places import new_place
 
 from garbi.base.errors import DatabaseDamaged
 from garbi.base.token import TOKEN_FILE
@@ -33,7 +33,7 @@ from garbi.storage.soundness import damage
 @pytest.fixture(scope="module")
 def worked() -> Iterator[Path]:
     """The directories of an agent and of a controller that have worked, and were killed with a journal beside the database."""
-    place = Path(tempfile.mkdtemp(prefix="garbi-loss-"))
+    place = new_place("garbi-loss-")
     for program in ("hyper", "iaas"):
         with service(program, place / program) as one:
             one.serve()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tests.data_loss.services import LIMIT_S, Service, copy_of, empty, files_of,
 from tests.free_ports import free_port
 from tests.leases.processes import ORDER, renew
 from tests.leases.words import CONTROLLER, eventually
+from tests.places import new_place
 
 from garbi.base.errors import DriverUnavailable, NotFound
 from garbi.hyper.drivers.fake import FakeWorld
@@ -40,7 +40,7 @@ def spec(name: str, **others: object) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def worked() -> Iterator[Worked]:
     """An agent that was killed: a machine with a port, one that is off, one that was removed, three of a controller."""
-    place, port = Path(tempfile.mkdtemp(prefix="garbi-loss-")), free_port()
+    place, port = new_place("garbi-loss-"), free_port()
     with service("hyper", place / "hyper", GARBI_HYPER_MEM_LIMIT_MIB="4096") as one:
         one.serve()
         client = one.hyper

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.iaas.clouds import Cloud, FakeHost, cloud_at
+from tests.places import new_place
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="garbi-iaas-"))
-    path.chmod(0o711)
+    path = new_place("garbi-iaas-")
     yield path
     shutil.rmtree(path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.databases import put_agent_database, put_controller_database
+from tests.places import new_place
 
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
@@ -168,8 +168,7 @@ def cloud_in(place: Path, keep_alive_s: float = 15.0, **others: Any) -> Iterator
 
 @contextmanager
 def place() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="garbi-iaas-"))
-    path.chmod(0o711)
+    path = new_place("garbi-iaas-")
     yield path
     shutil.rmtree(path)
 

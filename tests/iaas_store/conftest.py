@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.iaas_store.cloud import Cloud
+from tests.places import new_place
 from tests.postgres_server import PostgresServer
 
 from garbi.iaas.store.migrate import migrate
@@ -33,7 +33,7 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A directory of the test's own: the controller's data directory."""
-    path = Path(tempfile.mkdtemp(prefix="garbi-test-"))
+    path = new_place("garbi-test-")
     yield path
     shutil.rmtree(path)
 
@@ -41,7 +41,7 @@ def directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def empty_sqlite() -> Iterator[Path]:
     """An SQLite database with the schema, to be copied."""
-    directory = Path(tempfile.mkdtemp(prefix="garbi-test-"))
+    directory = new_place("garbi-test-")
     migrate(url_of(directory / "empty.db"))
     yield directory / "empty.db"
     shutil.rmtree(directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 from tests.iaas import clouds
 from tests.leadership.pairs import Controllers
+from tests.places import new_place
 from tests.postgres_server import PostgresServer
 
 from garbi.iaas.store.migrate import migrate
@@ -45,8 +45,7 @@ def url(postgres: PostgresServer, template: str) -> str:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="garbi-lead-"))
-    path.chmod(0o711)
+    path = new_place("garbi-lead-")
     yield path
     shutil.rmtree(path)
 
