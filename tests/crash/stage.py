@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tests.free_ports import free_port
 from tests.places import new_place
 
 from garbi.hyper.agent import Agent
+from garbi.hyper.drivers.fake.daemon import daemon_in_file
 from garbi.hyper.drivers.protocol import Condition, Driver, NetworkAttached
 from garbi.hyper.main import DATABASE, open_agent
 from garbi.hyper.purge import purge
@@ -96,6 +97,23 @@ class Stage:
         self._learn_cluster()
         places = visited.read_text().splitlines() if visited.exists() else []
         return Ending(code, answered.exists(), places, output.read_text(errors="replace")[-2000:])
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[Callable[[], None]]:
+        """Keep what is there now, as no agent runs; gives what brings it back. Only fake machines are wholly in files."""
+        assert self.type == "fake"
+        copy = self.data_dir.with_name("kept")
+        shutil.copytree(self.data_dir, copy)
+
+        def bring_back() -> None:
+            daemon_in_file(self._driver_dir).close()  # which would go on with the file that is gone
+            shutil.rmtree(self.data_dir)
+            shutil.copytree(copy, self.data_dir)
+
+        try:
+            yield bring_back
+        finally:
+            shutil.rmtree(copy)
 
     def alive(self) -> str | None:
         """Which run of the victim this is, when it is on: seen by a driver of our own, while no agent runs."""

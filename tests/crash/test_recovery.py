@@ -25,16 +25,18 @@ def test_a_recovery_that_is_killed_at_any_step_is_taken_up_by_the_next(stages: S
 
 def kill_recoveries(stage: Stage, route: Route, place: str) -> int:
     """Kill the operation there and its recovery at its first place, and again, at the second, until it has no more."""
-    for visit in count(OPENINGS + 1):
-        with stage.agent(route.name) as agent:
-            OPERATIONS[route.name].prepare(agent, stage.scene)
-        first = kill_at(stage, route.name, place)
-        ending = stage.run(route.name, f"{ANY}@{visit}", recover=True)
-        assert ending.code in (0, EXIT_CODE), f"killed at {place}, the agent does not recover: {ending}"
-        second = Kill(f"{place}, then {ending.visited[-1]}", first.answered, stage.alive() if first.alive else None)
-        assert second.alive == first.alive, f"killed at {second.place}: the machine was started again"
-        with stage.agent(route.name) as agent:
-            look_after(stage, agent, route, second)
-        if ending.code == 0:
-            return visit - OPENINGS - 1
+    with stage.agent(route.name) as agent:
+        OPERATIONS[route.name].prepare(agent, stage.scene)
+    first = kill_at(stage, route.name, place)
+    with stage.kept() as bring_back:
+        for visit in count(OPENINGS + 1):
+            bring_back()
+            ending = stage.run(route.name, f"{ANY}@{visit}", recover=True)
+            assert ending.code in (0, EXIT_CODE), f"killed at {place}, the agent does not recover: {ending}"
+            second = Kill(f"{place}, then {ending.visited[-1]}", first.answered, stage.alive() if first.alive else None)
+            assert second.alive == first.alive, f"killed at {second.place}: the machine was started again"
+            with stage.agent(route.name) as agent:
+                look_after(stage, agent, route, second)
+            if ending.code == 0:
+                return visit - OPENINGS - 1
     raise AssertionError
