@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests.leftovers import LeftOpen, watched
 from tests.reruns import Reruns
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -35,6 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A module closes what it opens."""
+    try:
+        with watched(request.node.name):
+            yield
+    except LeftOpen as left:
+        pytest.fail(str(left), pytrace=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
