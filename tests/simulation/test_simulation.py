@@ -1,44 +1,16 @@
-"""A cloud in virtual time, in processes of their own: nothing is lost, a seed replays, faults that are planted are found."""
+"""A cloud in virtual time, in processes of their own: nothing is lost, a seed replays."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from tests.simulation.apart import LIMIT_S, run
 
-ROOT = Path(__file__).parents[2]
-PLACE = Path(__file__).parent
-LIMIT_S = 3000
 NODE_DAYS = 200
 
-
-def groups() -> list[tuple[str, ...]]:
-    """The planted faults, six and six, by the names that stand in the modules."""
-    pattern = re.compile(r'\bFault\(\s*"([a-z0-9-]+)"')
-    names = [name for path in sorted(PLACE.glob("*faults.py")) for name in pattern.findall(path.read_text())]
-    return [tuple(names[at : at + 6]) for at in range(0, len(names), 6)]
-
-
-GROUPS = groups()
-
 pytestmark = pytest.mark.timeout(LIMIT_S + 60)
-
-
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Simulate in a process whose hashes are the same each time."""
-    return subprocess.run(
-        [sys.executable, "-m", f"tests.simulation.{module}", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
 
 
 def trace_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -70,15 +42,3 @@ def test_a_controller_that_is_away_for_a_day_stops_and_moves_nothing() -> None:
 def test_what_did_harm_once_does_none() -> None:
     done = run("runs", "--script", "mended")
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
-
-
-@pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0])
-def test_planted_faults_are_found(names: tuple[str, ...]) -> None:
-    done = run("planted", *names)
-    assert done.returncode == 0, done.stdout + done.stderr[-5000:]
-    assert re.findall(r"^found ([a-z0-9-]+)", done.stdout, re.MULTILINE) == [*names]
-
-
-def test_every_planted_fault_is_in_a_group() -> None:
-    done = run("planted", "--list")
-    assert sorted(done.stdout.split()) == sorted(name for names in GROUPS for name in names)
