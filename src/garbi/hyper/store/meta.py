@@ -22,7 +22,8 @@ def get_or_set(database: Database, key: str, value: str) -> str:
 
 def get(connection: Connection, key: str) -> str | None:
     """The value kept under `key`."""
-    return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
+    found = connection.exec_driver_sql("SELECT value FROM meta WHERE key = ?", (key,)).scalar()
+    return None if found is None else str(found)
 
 
 def put(transaction: Transaction, key: str, value: str) -> None:
