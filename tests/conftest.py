@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TypeVar
 import pytest
 from tests.leftovers import LeftOpen, watched
 from tests.reruns import Reruns
+from tests.run_dir import RUN_DIR
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -29,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if RUN_DIR not in os.environ:
+        os.environ[RUN_DIR] = tempfile.mkdtemp(prefix="garbi-run-", dir="/dev/shm")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(RUN_DIR), ignore_errors=True))
     if config.getoption("--rerun-hosts") and not hasattr(config, "workerinput"):
         options = ["--no-skips"] if config.getoption("--no-skips") else []
         config.pluginmanager.register(Reruns(config, options))

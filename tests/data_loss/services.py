@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.run_dir import RUN_DIR
+
 from garbi.base.failpoints import EXIT_CODE
 from garbi.base.token import TOKEN_FILE, read_secret
 from garbi.hyper_api.client import HyperClient
@@ -109,7 +111,7 @@ class Service:
         )
 
     def _environment(self) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_")}
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_") or name == RUN_DIR}
         return {**plain, "GARBI_DRIVER_FAKE_PERSIST": "true", **self.settings}
 
 

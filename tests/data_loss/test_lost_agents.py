@@ -19,6 +19,7 @@ from tests.places import new_place
 
 from garbi.base.errors import DriverUnavailable, NotFound
 from garbi.hyper.drivers.fake import FakeWorld
+from garbi.hyper.settings import runtime_of
 
 OURS = {"garbi.controller": CONTROLLER, "garbi.epoch": "1"}
 
@@ -66,8 +67,9 @@ def worked() -> Iterator[Worked]:
 
 @pytest.fixture
 def agent(worked: Worked, hyper: Service) -> Service:
-    """That agent, which does not run, in a directory of this test's own."""
+    """That agent, which does not run, in a directory of this test's own; the host has not booted since."""
     shutil.copytree(worked.place / "hyper", hyper.data_dir)
+    shutil.copytree(runtime_of(worked.place / "hyper"), runtime_of(hyper.data_dir))
     hyper.data_dir.chmod(0o711)
     return hyper
 

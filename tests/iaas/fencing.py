@@ -9,6 +9,7 @@ from pathlib import Path
 
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.leases.files import LeaseFiles
+from garbi.hyper.settings import runtime_of
 from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.node import Node
 
@@ -37,7 +38,7 @@ class KillMachines:
 
     def stop(self, name: str, number: int) -> None:
         """End the lease of that number; a machine whose id begins with `stay` runs on, unless the whole host is meant."""
-        LeaseFiles(self.places[name]).fence(self.controller_id, number)
+        LeaseFiles(self.places[name], runtime_of(self.places[name])).fence(self.controller_id, number)
         world = FakeWorld.at(self.places[name] / "drivers" / "fake")
         for machine in world.machines():
             if machine.powered and not (self.scope is Scope.RECREATABLE and machine.id.startswith("stay")):

@@ -10,6 +10,7 @@ from tests.iaas.clouds import LIMIT_S, Cloud, FakeHost, eventually, machine_is, 
 
 from garbi.base.errors import Conflict, FenceFailed, NotFound
 from garbi.hyper.leases.files import LeaseFiles
+from garbi.hyper.settings import runtime_of
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, State, Wish
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.loops import failover
@@ -51,7 +52,7 @@ class Rescue:
 
     def stop(self, host: FakeHost, number: int) -> None:
         """End what runs on a host under a lease; with it all that runs there where the whole host is meant."""
-        LeaseFiles(host.data_dir).fence(self._cloud.controller.cluster_id, number)
+        LeaseFiles(host.data_dir, runtime_of(host.data_dir)).fence(self._cloud.controller.cluster_id, number)
         for machine in host.world.machines():
             kept = self.scope is Scope.RECREATABLE and machine.id.startswith("stay")
             if machine.powered and not kept:

@@ -18,6 +18,7 @@ from typing import Any
 import pexpect
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.run_dir import RUN_DIR
 
 from garbi.iaas.cli.app import run
 
@@ -112,7 +113,9 @@ def stranger() -> Iterator[Stranger]:
 
 def environment_of(home: Path, url: str, token_file: Path | None = None) -> dict[str, str]:
     """What a command sees: this server, no other settings, a home of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GARBI_", "XDG_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GARBI_", "XDG_")) or name == RUN_DIR
+    }
     token = {} if token_file is None else {"GARBI_IAAS_TOKEN_FILE": str(token_file)}
     return kept | {"GARBI_IAAS_URL": url, "HOME": str(home), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"} | token
 
@@ -127,7 +130,7 @@ def run_iaas(environment: dict[str, str], *arguments: str, stdin: str = "") -> s
 @pytest.fixture
 def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs one command in this process, which is quicker than one of its own; the home is the test's."""
-    for name in [each for each in os.environ if each.startswith(("GARBI_", "XDG_"))]:
+    for name in [each for each in os.environ if each.startswith(("GARBI_", "XDG_")) and each != RUN_DIR]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
 

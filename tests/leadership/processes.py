@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.free_ports import free_port
 from tests.iaas.clouds import LIMIT_S, eventually
+from tests.run_dir import RUN_DIR
 
 from garbi.base.errors import GarbiError
 from garbi.iaas_api.client import IaasClient
@@ -22,7 +23,9 @@ class ControllerProcess:
         self.data_dir = data_dir
         self.port = free_port()
         self._log = data_dir.with_suffix(".log")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("GARBI_") or name == RUN_DIR
+        }
         environment |= {
             "GARBI_IAAS_CHECK_PERIOD_S": "0.5",
             "GARBI_IAAS_UNREACHABLE_AFTER_S": "5",

@@ -18,6 +18,7 @@ from tests.free_ports import free_port
 from tests.leases.processes import LIMIT_S, TTL_S, Processes
 from tests.leases.relays import Relay
 from tests.leases.words import eventually
+from tests.run_dir import RUN_DIR
 
 from garbi.base.errors import GarbiError
 from garbi.hyper.drivers.fake import FakeWorld
@@ -104,7 +105,9 @@ class ProcessCloud:
 
     def start_controller(self) -> None:
         """Start it and wait until it leads."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("GARBI_") or name == RUN_DIR
+        }
         environment |= {f"GARBI_IAAS_{name}": value for name, value in self.settings.items()}
         with (self.root / "iaas.log").open("ab") as log:
             self.controller = subprocess.Popen(

@@ -11,6 +11,7 @@ from tests.leases.words import BOOT, TTL_S
 
 from garbi.hyper.leases.heartbeat import beats
 from garbi.hyper.main import DATABASE
+from garbi.hyper.settings import runtime_of
 from garbi.storage.identity import read_identity
 
 
@@ -37,18 +38,22 @@ def test_a_watchdog_that_cannot_list_leases_or_read_who_the_agent_is_ends_what_i
     watchdog.tick()
     data_dir = host.settings.data_dir
     host.stop_agent()
-    (data_dir / "leases").rename(data_dir / "elsewhere")
-    (data_dir / "leases").write_text("no directory")
+    runtime = runtime_of(data_dir)
+    runtime.rename(runtime.with_suffix(".elsewhere"))
+    runtime.write_text("no directory")
     (data_dir / "cluster-id").write_bytes(b"\xff\xfe\xff")
     for path in data_dir.glob(f"{DATABASE}*"):
         path.unlink()
     watchdog.tick()
     assert host.runs("m")
-    assert not beats(data_dir, BOOT, host.clock.since_boot())  # a lease that it does not see is not to be armed
+    assert not beats(
+        runtime_of(data_dir), BOOT, host.clock.since_boot()
+    )  # a lease that it does not see is not to be armed
     host.clock.ahead_s += TTL_S + 1
     watchdog.tick()
     watchdog.tick()
     assert not host.runs("m")
+    runtime.unlink()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"c0\n", b"g" * 32, b"c0" * 17])

@@ -15,6 +15,7 @@ from tests.leases.words import eventually
 
 from garbi.base.errors import DriverUnavailable
 from garbi.hyper.drivers.docker.containers import Marks
+from garbi.hyper.drivers.docker.notes import Notes
 from garbi.hyper.drivers.docker.processes import ContainerProcesses
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
@@ -104,16 +105,16 @@ def test_a_fence_ends_containers_while_the_engine_is_frozen(
 
 def test_where_a_container_is_not_known_nothing_is_said_of_its_processes(tmp_path: Path) -> None:
     marks = Marks(secrets.token_hex(16))
-    processes_of = ContainerProcesses("unix:///nowhere.sock", marks, tmp_path / "containers")
+    processes_of = ContainerProcesses("unix:///nowhere.sock", marks, Notes(tmp_path / "containers"))
     with pytest.raises(DriverUnavailable):
         processes_of.find("web")
-    processes_of.note("web", "0" * 64)
+    processes_of.notes.write("web", "0" * 64)
     assert processes_of.find("web") == []
-    processes_of.forget("web")
+    processes_of.notes.forget("web")
     with pytest.raises(DriverUnavailable):
         processes_of.find("web")
-    elsewhere = ContainerProcesses("tcp://192.0.2.1:2375", marks, tmp_path / "containers")
-    elsewhere.note("web", "0" * 64)
+    elsewhere = ContainerProcesses("tcp://192.0.2.1:2375", marks, Notes(tmp_path / "containers"))
+    elsewhere.notes.write("web", "0" * 64)
     with pytest.raises(DriverUnavailable, match="another host"):
         elsewhere.find("web")
 

@@ -12,10 +12,12 @@ from alembic import command
 from alembic.config import Config
 from tests.leases.words import CONTROLLER
 
+from garbi.base.hanging import PatientDisk
 from garbi.hyper.main import DATABASE
+from garbi.hyper.settings import runtime_of
 from garbi.hyper.store.migrate import MIGRATIONS
 from garbi.hyper.watchdog.leased import judge_records
-from garbi.hyper.watchdog.records import read_records
+from garbi.hyper.watchdog.records import RecordReader
 from garbi.hyper_api.assignment import CONTROLLER_LABEL
 from garbi.storage.engine import make_engine, url_of
 
@@ -60,7 +62,7 @@ def database_of(place: Path, revision: str) -> None:
 @pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "head"])
 def test_the_machines_of_a_database_of_any_version_end_with_their_lease(tmp_path: Path, revision: str) -> None:
     database_of(tmp_path, revision)
-    records = read_records(tmp_path)
+    records = RecordReader(tmp_path, runtime_of(tmp_path), PatientDisk(tmp_path)).read()
     assert records.cluster_id == "ab" * 16
     [target] = judge_records(records, CONTROLLER, 1).ending
     assert (target.id, target.type, target.cluster_id, target.begun) == ("m", "fake", "ab" * 16, True)
@@ -71,5 +73,7 @@ def test_words_of_a_later_version_do_not_keep_a_machine_from_ending(tmp_path: Pa
     with closing(sqlite3.connect(tmp_path / DATABASE)) as database, database:
         database.execute("UPDATE machines SET state = 'moving', wish = 'moved'")
         database.execute("ALTER TABLE machines DROP COLUMN engine_life")
-    [target] = judge_records(read_records(tmp_path), CONTROLLER, 1).ending
+    [target] = judge_records(
+        RecordReader(tmp_path, runtime_of(tmp_path), PatientDisk(tmp_path)).read(), CONTROLLER, 1
+    ).ending
     assert (target.id, target.begun) == ("m", True)

@@ -17,6 +17,7 @@ from tests.leases.words import CONTROLLER, HOLDER, TTL_S, eventually
 from garbi.base.errors import StaleOrder, StorageFailed
 from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.model.machine import Wish
+from garbi.hyper.settings import runtime_of
 from garbi.hyper.store import leases as table
 from garbi.hyper.store.leases import LeaseRow
 from garbi.hyper_api.assignment import Assignment
@@ -31,7 +32,7 @@ def data_dir(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(writable, "AGAIN_S", 0.1)
     with mounted("-t", "tmpfs", "-o", "size=64m,mode=0711", "tmpfs", str(data_dir)):
         yield data_dir
-    shutil.rmtree(LeaseFiles(data_dir)._beside, ignore_errors=True)
+    shutil.rmtree(runtime_of(data_dir), ignore_errors=True)
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def test_an_agent_that_starts_again_knows_who_was_heard_last(host: LeasedHost) -
         host.renew(None, term=2, holder="bb")
         host.living.leases.stop()
     host.stop_agent()
-    assert LeaseFiles(host.settings.data_dir).read(CONTROLLER).term == 2  # type: ignore[union-attr]
+    assert LeaseFiles(host.settings.data_dir, host.settings.runtime).read(CONTROLLER).term == 2  # type: ignore[union-attr]
     host.start_agent()
     with pytest.raises(StaleOrder):
         host.renew(None)
@@ -120,4 +121,4 @@ def test_an_end_that_cannot_be_written_down_is_said_once(host: LeasedHost, caplo
         assert [each.getMessage() for each in said] == ["the end of a lease cannot be written down"]
         assert said[0].exc_info is None
     eventually("it is written down", lambda: (row_of(host) or LeaseRow("", "", 0, 0, 0)).fenced == 1)
-    assert LeaseFiles(host.settings.data_dir).fenced(CONTROLLER) == 1
+    assert LeaseFiles(host.settings.data_dir, host.settings.runtime).fenced(CONTROLLER) == 1

@@ -41,7 +41,7 @@ def test_only_what_may_run_elsewhere_ends_with_its_lease(host: LeasedHost) -> No
 
 
 def test_an_agent_alone_holds_what_may_run_elsewhere_once_its_lease_has_ended(host: LeasedHost) -> None:
-    heartbeat = Heartbeat(host.settings.data_dir)
+    heartbeat = Heartbeat(host.settings.runtime)
     heartbeat.beat(BOOT, host.clock.since_boot())
     host.arm()
     heartbeat.release()
@@ -49,7 +49,10 @@ def test_an_agent_alone_holds_what_may_run_elsewhere_once_its_lease_has_ended(ho
     host.clock.ahead_s += TTL_S + 1
     host.await_state("web", State.STOPPED)
     assert not host.runs("web")
-    eventually("the end is written down", lambda: LeaseFiles(host.settings.data_dir).fenced(CONTROLLER) == 1)
+    eventually(
+        "the end is written down",
+        lambda: LeaseFiles(host.settings.data_dir, host.settings.runtime).fenced(CONTROLLER) == 1,
+    )
 
 
 def test_nothing_stops_while_most_nodes_miss_the_controller_and_nothing_when_it_is_back(host: LeasedHost) -> None:

@@ -167,7 +167,7 @@ def test_a_watchdog_ends_what_the_lost_database_had(host: LeasedHost, world: Fak
     assert powered(world) == ["stays"]
 
 
-def test_a_watchdog_whose_directory_is_emptied_ends_the_lease_that_it_knows_and_then_itself(
+def test_a_watchdog_whose_directory_is_emptied_ends_the_lease_that_it_knows_and_itself_once_it_is_gone(
     host: LeasedHost, world: FakeWorld
 ) -> None:
     watchdog = host.start_watchdog()
@@ -185,8 +185,10 @@ def test_a_watchdog_whose_directory_is_emptied_ends_the_lease_that_it_knows_and_
         assert powered(world) == ["one", "stays", "two"]
         host.clock.ahead_s += 60
         eventually("they have ended", lambda: powered(world) == ["stays"])
+        shutil.rmtree(host.settings.data_dir)
         thread.join(60)
         assert not thread.is_alive()
+        host.settings.data_dir.mkdir()
     finally:
         ending.set()
         thread.join()

@@ -12,6 +12,7 @@ from tests.leases.words import CONTROLLER, eventually
 from garbi.base.failpoints import EXIT_CODE
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.leases.files import LeaseFiles
+from garbi.hyper.settings import runtime_of
 
 
 def world_of(data_dir: Path) -> FakeWorld:
@@ -35,7 +36,7 @@ def test_what_a_dead_agent_cannot_end_the_watchdog_ends(data_dir: Path) -> None:
         scene(running)
         world = world_of(data_dir)
         eventually("they have ended", lambda: not world.machine("one").powered and not world.machine("two").powered)
-        assert LeaseFiles(data_dir).fenced(CONTROLLER) == 1
+        assert LeaseFiles(data_dir, runtime_of(data_dir)).fenced(CONTROLLER) == 1
         assert world.machine("stays").powered
         _, client = running.serve()
         eventually("one is held", lambda: client.machines.get("one")["reason"].startswith("held: "))
@@ -53,7 +54,7 @@ def test_a_watchdog_that_is_killed_goes_on_when_it_starts_again(data_dir: Path, 
         running.watch()
         world = world_of(data_dir)
         eventually("they have ended", lambda: not world.machine("one").powered and not world.machine("two").powered)
-        eventually("it is written down", lambda: LeaseFiles(data_dir).fenced(CONTROLLER) == 1)
+        eventually("it is written down", lambda: LeaseFiles(data_dir, runtime_of(data_dir)).fenced(CONTROLLER) == 1)
         assert world.machine("stays").powered
 
 
@@ -81,8 +82,9 @@ def test_a_frozen_watchdog_is_no_guard_and_a_thawed_one_is(data_dir: Path) -> No
 def test_a_watchdog_ends_when_its_directory_is_gone_and_starts_in_none(data_dir: Path) -> None:
     with processes(data_dir) as running:
         watchdog = running.watch()
-        eventually("it works", (data_dir / "watchdog.lock").exists)
-        (data_dir / "watchdog.lock").unlink()
+        lock = runtime_of(data_dir) / "watchdog.lock"
+        eventually("it works", lock.exists)
+        lock.unlink()
         assert watchdog.wait(120) == 0
         (data_dir / "missing").mkdir()
     with processes(data_dir / "never") as running:

@@ -14,6 +14,7 @@ from typing import Any
 import pexpect
 import pytest
 from tests.iaas_cli.conftest import ESCAPES
+from tests.run_dir import RUN_DIR
 
 from garbi.base.errors import InvalidField
 from garbi.devcloud import DevCloud
@@ -36,7 +37,7 @@ def command(program: str) -> list[str]:
 
 def environment(cloud: DevCloud, home: Path) -> dict[str, str]:
     node = cloud.nodes["node-1"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GARBI_") or name == RUN_DIR}
     return kept | {
         "HOME": str(home),
         "GARBI_IAAS_URL": cloud.url,

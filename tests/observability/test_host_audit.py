@@ -23,6 +23,7 @@ from garbi.hyper.main import DATABASE
 from garbi.hyper.model.event import Event, EventKind
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.machine import MachineSpec, NodeFailurePolicy, PublishedPort, Wish
+from garbi.hyper.settings import runtime_of
 from garbi.hyper.store.database import Database
 from garbi.hyper_api.assignment import CONTROLLER_LABEL
 
@@ -117,7 +118,7 @@ def test_i11_a_machine_that_runs_though_its_lease_has_ended(open_fake_agent: Ope
     run(agent, leased)
     assert agent.audit() == []
     agent.converger.stop()  # so that nobody stops it
-    LeaseFiles(agent.settings.data_dir).fence(CONTROLLER, renewal(None).number)
+    LeaseFiles(agent.settings.data_dir, runtime_of(agent.settings.data_dir)).fence(CONTROLLER, renewal(None).number)
     assert "it runs, but" in named(agent.audit(), "I11")["web"]
 
 

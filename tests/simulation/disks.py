@@ -23,6 +23,9 @@ SAYS = {
 """What such a disk answers to a database, and to a program that writes a file."""
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
+MEMORY = "memory"
+"""The directory of what hosts keep in memory: no disk of theirs is in the way there, and a power cut takes it all."""
+
 SLOW_S = 1.0
 """How long a commit takes on a slow disk, on average."""
 
@@ -67,7 +70,7 @@ class Files:
         return os.statvfs(path)
 
     def open(self, path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
-        host = present_host()
+        host = _host_with_disk(path)
         if host is not None and host.disk == "read-only" and flags & os.O_TRUNC:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         file = os.open(path, flags, mode, **options)
@@ -77,7 +80,7 @@ class Files:
         return file
 
     def write(self, file: int, content: Any) -> int:
-        host = present_host()
+        host = _host_with_disk(self._paths.get(file, ""))
         if host is not None and host.disk in ("full", "failing") and file in self._paths:
             _, number = SAYS[host.disk]
             raise OSError(number, os.strerror(number), self._paths[file])
@@ -93,7 +96,7 @@ class Files:
         os.close(file)
 
     def replace(self, source: Any, target: Any) -> None:
-        host, path = present_host(), Path(target)
+        host, path = _host_with_disk(target), Path(target)
         if host is not None:
             if str(source) in self._synced:
                 host.promised.pop(path, None)
@@ -101,6 +104,10 @@ class Files:
                 host.promised[path] = path.read_bytes() if path.exists() else None
         self._synced.discard(str(source))
         os.replace(source, target)
+
+
+def _host_with_disk(path: Any) -> SimHost | None:
+    return None if f"/{MEMORY}/" in str(path) else present_host()
 
 
 def lose_promises(host: SimHost, dice: random.Random) -> None:

@@ -56,7 +56,7 @@ def agent_that_adopts_what_runs_elsewhere(scene: Scene) -> None:
     scene.cloud.kill_host(node)
     scene.chaos.troubled["n1"] = scene.cloud.kernel.now + LIMIT_S
     _delete(node.settings.data_dir / DATABASE)
-    shutil.rmtree(node.settings.data_dir / "leases")
+    shutil.rmtree(node.settings.data_dir / "leases", ignore_errors=True)
     scene.until(lambda: scene.row(machine).node != "n1" and scene.row(machine).settled)
     scene.cut("n1")
     node.adopting = True

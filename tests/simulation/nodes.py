@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from tests.simulation import serving
 from tests.simulation.databases import put_databases
-from tests.simulation.disks import lose_promises
+from tests.simulation.disks import MEMORY, lose_promises
 from tests.simulation.fencing import OPERATOR_S, SOON_S, answer_of, wait_for
 from tests.simulation.hosts import SimHost
 from tests.simulation.kernel import Kernel, Process, begin
@@ -113,6 +114,7 @@ class Hosts:
         self.network.hosts[f"{address}:{PORT}"] = name
         settings = AgentSettings(
             data_dir=self.root / name,
+            run_dir=self.root / MEMORY,
             node_name=name,
             drivers={"fake": {"stop_delay_s": "3"}},
             mem_limit_mib=4096,
@@ -250,6 +252,7 @@ class Hosts:
         node.host.cut_power()
         node.agent = None
         lose_promises(node.host, self.dice)
+        shutil.rmtree(node.settings.runtime, ignore_errors=True)
         self.worlds.power_off(node.host)
 
     def boot_host(self, node: Node) -> None:

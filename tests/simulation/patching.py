@@ -216,4 +216,4 @@ def _patch_obstacles() -> None:
 def _patch_records() -> None:
     """Files of machines are to outlive a power cut, as on a real host; where machines are fake they need not."""
     real = main.MachineFiles
-    main.MachineFiles = lambda data_dir, cluster_id, durable: real(data_dir, cluster_id, durable=True)  # type: ignore[assignment,misc]
+    main.MachineFiles = lambda *places, durable: real(*places, durable=True)  # type: ignore[assignment,misc]

@@ -34,6 +34,7 @@ class DevNode:
         drivers = {"fake": {"persist": str(persist).lower(), **fake}}
         self._settings = Settings(
             data_dir=data_dir,
+            run_dir=data_dir / "run",
             node_name=name,
             mem_limit_mib=MEM_MIB,
             drivers=drivers,

@@ -35,6 +35,7 @@ from garbi.hyper.host.shutdown import is_going_down
 from garbi.hyper.images.library import ImageLibrary
 from garbi.hyper.images.share import ImageShare
 from garbi.hyper.leases.asking import ask_witnesses
+from garbi.hyper.leases.files import LeaseFiles
 from garbi.hyper.leases.inquiry import Ask
 from garbi.hyper.leases.leases import Leases
 from garbi.hyper.loops.auditing import regular
@@ -146,12 +147,14 @@ def _take_up(settings: Settings, around: _Surroundings) -> _Kept:
     reach("agent.open.named")
     keep_identity(data_dir, cluster_id)
     keep_host(data_dir)
-    image_files, files = ImageFiles(data_dir), MachineFiles(data_dir, cluster_id, durable=not simulated)
+    image_files = ImageFiles(data_dir)
+    files = MachineFiles(data_dir, settings.runtime, cluster_id, durable=not simulated)
     database.heralded_by(files)
     found = installed(SIMULATED) if simulated else None
     drivers = DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name), found)
     if loss is not None:
-        adoption = Adoption(data_dir, database, drivers, image_files, clock, boot_id())
+        lease_files = LeaseFiles(data_dir, settings.runtime)
+        adoption = Adoption(data_dir, lease_files, database, drivers, image_files, clock, boot_id())
         log.warning("the database was made anew", extra={"detail": adoption.run(loss)})
         reach("agent.open.adopted")
     files.repair(database, read_records(data_dir)[0])
@@ -169,7 +172,8 @@ def _build(settings: Settings, lock: DataDirLock, around: _Surroundings) -> Part
     holder = UnboundPorts() if simulated else PortHolder()
     publisher = Publisher(database, drivers, holder, PublishingTable(cluster_id))
     host = Host(settings.node_name, boot_id(), _capacity(settings))
-    leases = Leases(database, settings.data_dir, clock, host.boot_id, around.ask)
+    lease_files = LeaseFiles(settings.data_dir, settings.runtime)
+    leases = Leases(database, lease_files, settings.runtime, clock, host.boot_id, around.ask)
     tally = Tally()
     converger = _converger(settings, kept, publisher, library, around, leases.hold, tally)
     leases.on_change(converger.resync)
@@ -310,7 +314,9 @@ def driver_context(
         data_dir.mkdir(parents=True, exist_ok=True)
         for each in (data_dir, data_dir.parent):
             each.chmod(0o711)
-    return DriverContext(cluster_id, data_dir, clock, settings.drivers.get(name, {}))
+    return DriverContext(
+        cluster_id, data_dir, clock, settings.drivers.get(name, {}), settings.runtime / "drivers" / name
+    )
 
 
 def _capacity(settings: Settings) -> Capacity:

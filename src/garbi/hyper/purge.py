@@ -45,6 +45,7 @@ def purge(settings: Settings, say: Callable[[str], None]) -> None:
         reach("purge.unpublished")
         registry.close()
         database.close()
+        shutil.rmtree(settings.runtime, ignore_errors=True)
         _delete(settings.data_dir)
         say(f"data directory {settings.data_dir}")
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Mapping
@@ -22,11 +23,27 @@ def default_data_dir() -> Path:
     return places.default_data_dir("hyper")
 
 
+def default_run_dir() -> Path:
+    """Where agent, watchdog and fence keep what is of one boot: all that have one environment agree on it."""
+    found = os.environ.get(f"{PREFIX}RUN_DIR")
+    return Path(found) if found else places.default_run_dir()
+
+
+def runtime_of(data_dir: Path, run_dir: Path | None = None) -> Path:
+    """The directory of one data directory among those of a boot. Says it without a look at the data directory, which may hang."""
+    name = hashlib.sha256(os.fsencode(places.resolve_name(data_dir))).hexdigest()[:16]
+    return (run_dir or default_run_dir()) / name
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one agent; each is read from GARBI_HYPER_<NAME IN CAPITALS>."""
 
     data_dir: Path = setting(default_data_dir, "directory of the database, the images and the disks; on a local disk")
+    run_dir: Path = setting(
+        default_run_dir,
+        "directory of what is of one boot, leases among it; in memory, so that no disk holds up the watchdog",
+    )
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8081, "port to listen on; 0 takes a free one")
     node_name: str = setting(socket.gethostname, "name of this host in the answers")
@@ -65,7 +82,12 @@ class Settings:
     @property
     def place(self) -> str:
         """The data directory as machines are marked with it: absolute, whatever leads to it."""
-        return str(self.data_dir.resolve())
+        return str(places.resolve_name(self.data_dir))
+
+    @property
+    def runtime(self) -> Path:
+        """The directory of what is of one boot, for this data directory."""
+        return runtime_of(self.data_dir, self.run_dir)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:

@@ -51,6 +51,7 @@ class Adoption:
     """What is made anew, and from what; `boot_id` is the present boot of the host."""
 
     data_dir: Path
+    lease_files: LeaseFiles
     database: Database
     drivers: DriverRegistry
     image_files: ImageFiles
@@ -104,7 +105,8 @@ class Adoption:
         return {name for name in self.drivers.names() if (self.data_dir / DRIVERS / name).exists()}
 
     def _restore_leases(self, transaction: Transaction) -> None:
-        files = LeaseFiles(self.data_dir)
+        files = self.lease_files
+        files.take_up()
         for controller in files.controllers():
             lease, fenced = files.read(controller), files.fenced(controller)
             row = leases.find(transaction.connection, controller)

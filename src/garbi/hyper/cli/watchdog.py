@@ -12,7 +12,7 @@ from garbi.terminal.output import say
 data_dir_option = click.option(
     "--data-dir",
     envvar="GARBI_HYPER_DATA_DIR",
-    type=click.Path(path_type=Path),
+    type=Path,  # click's own would look at the directory, whose disk may hang
     help="Where the agent's things are.",
 )
 

@@ -92,12 +92,14 @@ class DriverContext:
 
     `cluster_id` is a random 32-digit hexadecimal id of this agent's data directory: whatever a driver makes carries it.
     `data_dir` is a directory of the driver's own. `settings` are the driver's settings by name, as strings.
+    `run_dir` is one in memory, which goes with the boot and need not be there: for what is to be read though the disk hangs.
     """
 
     cluster_id: str
     data_dir: Path
     clock: Clock
     settings: Mapping[str, str] = field(default_factory=dict)
+    run_dir: Path | None = None
 
 
 Notify = Callable[[str | None], None]

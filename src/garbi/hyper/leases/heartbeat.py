@@ -1,4 +1,7 @@
-"""By what the agent knows that a watchdog works beside it: a lock that the kernel drops, and a heartbeat in the locked file."""
+"""By what the agent knows that a watchdog works beside it: a lock that the kernel drops, and a heartbeat in the locked file.
+
+It lies in memory: no disk stops the heart of a watchdog.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import os
 import threading
 from pathlib import Path
 
-from garbi.base.errors import DataDirLocked
+from garbi.base.disks import kind_of
+from garbi.base.errors import DataDirLocked, FinalError
 
 FILE = "watchdog.lock"
 FRESH_S = 8.0
@@ -19,16 +23,37 @@ _LENGTH = 96
 
 
 class Heartbeat:
-    """The watchdog's side: at most one holds the lock of a data directory."""
+    """The watchdog's side: at most one holds the lock of a data directory, in the directory `runtime` of this boot."""
 
-    def __init__(self, data_dir: Path) -> None:
-        """Take the lock; raises DataDirLocked while another watchdog has it."""
-        self._path = data_dir / FILE
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not self._take():
-            holder = os.pread(self._file, _LENGTH, 0).decode(errors="replace").split(" ")[0] or "unknown"
-            os.close(self._file)
-            raise DataDirLocked(f"another watchdog (pid {holder}) guards {data_dir}", holder=holder)
+    def __init__(self, runtime: Path) -> None:
+        """Take the lock; raises DataDirLocked while another watchdog has it, StorageFailed, FinalError."""
+        self._path = runtime / FILE
+        self._open()
+        if self._take() or self._replace_dead():
+            return
+        holder = self._holder()
+        os.close(self._file)
+        raise DataDirLocked(f"another watchdog (pid {holder or 'unknown'}) guards this directory", holder=holder)
+
+    def _open(self) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise kind_of(error, FinalError)(f"{self._path} cannot be made: {error.strerror}") from error
+
+    def _holder(self) -> str:
+        return os.pread(self._file, _LENGTH, 0).decode(errors="replace").split(" ")[0]
+
+    def _replace_dead(self) -> bool:
+        """Take the place of a watchdog that was killed and does not go, because a disk holds one of its threads, and its lock."""
+        if not _is_dead(self._holder()):
+            return False
+        os.close(self._file)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self._open()
+        return self._take()
 
     def _take(self) -> bool:
         """An agent that looks for a watchdog has the lock for a moment."""
@@ -45,7 +70,7 @@ class Heartbeat:
         os.pwrite(self._file, text.encode(), 0)
 
     def is_current(self) -> bool:
-        """Whether the locked file is still that of the data directory, which may be gone."""
+        """Whether the locked file is still the one that an agent looks at."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._file))
         except OSError:
@@ -56,10 +81,10 @@ class Heartbeat:
         os.close(self._file)
 
 
-def beats(data_dir: Path, boot_id: str, now: float) -> bool:
-    """Whether a watchdog works on the data directory: it holds the lock, and its last beat is fresh."""
+def beats(runtime: Path, boot_id: str, now: float) -> bool:
+    """Whether a watchdog works: it holds the lock in the directory of this boot, and its last beat is fresh."""
     try:
-        file = os.open(data_dir / FILE, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(runtime / FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -68,13 +93,20 @@ def beats(data_dir: Path, boot_id: str, now: float) -> bool:
         os.close(file)
 
 
-def beat_age_s(data_dir: Path, boot_id: str, now: float) -> float | None:
-    """How many seconds ago the watchdog of a data directory last said that it works; None where it has not in this boot."""
+def beat_age_s(runtime: Path, boot_id: str, now: float) -> float | None:
+    """How many seconds ago the watchdog last said that it works; None where it has not in this boot."""
     try:
-        _, boot, moment = (data_dir / FILE).read_text(errors="replace").split()
+        _, boot, moment = (runtime / FILE).read_text(errors="replace").split()
         return now - float(moment) if boot == boot_id else None
     except (OSError, ValueError):
         return None
+
+
+def _is_dead(pid: str) -> bool:
+    """Whether a process was killed, though some thread of it is left."""
+    with contextlib.suppress(OSError):
+        return pid.isdecimal() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return False
 
 
 def _is_locked(file: int) -> bool:

@@ -23,8 +23,8 @@ BUSY_S = 3.0
 class Lateness:
     """The worst delay of the last minute. `clock` tells seconds since the boot. For one thread that notes; others may read."""
 
-    def __init__(self, data_dir: Path, boot_id: str, clock: Callable[[], float]) -> None:
-        self._data_dir, self._boot_id, self._clock = data_dir, boot_id, clock
+    def __init__(self, runtime: Path, boot_id: str, clock: Callable[[], float]) -> None:
+        self._runtime, self._boot_id, self._clock = runtime, boot_id, clock
         self._noted: deque[tuple[float, float]] = deque()
         self._waited_s = run_delay_s()
         self.worst_s = 0.0
@@ -32,7 +32,7 @@ class Lateness:
     def note(self, late_s: float) -> None:
         """Note how much later than it wanted the caller got the processor, and what else tells of a delay."""
         now, waited_s = self._clock(), run_delay_s()
-        age_s = beat_age_s(self._data_dir, self._boot_id, now)
+        age_s = beat_age_s(self._runtime, self._boot_id, now)
         behind_s = 0.0 if age_s is None else age_s - BUSY_S
         self._noted.append((now, max(late_s, waited_s - self._waited_s, behind_s, 0.0)))
         self._waited_s = waited_s

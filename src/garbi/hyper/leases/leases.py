@@ -1,7 +1,7 @@
 """The leases that controllers have on this host, as the agent keeps them: renewed by REST, asked by whoever starts a machine.
 
 A renewal is the regular check of a controller, every few seconds: it reads no table and waits for no disk. What outlives a boot
-is in the database; what does not is in memory, and in files that the watchdog reads.
+is in the database; what does not is in memory, and in files there that the watchdog reads.
 """
 
 from __future__ import annotations
@@ -55,16 +55,18 @@ class LeaseStatus:
 class Leases:
     """The leases of one host."""
 
-    def __init__(self, database: Database, data_dir: Path, clock: Clock, boot_id: str, ask: Ask) -> None:
-        """Take up the leases that are written down; `ask` asks other nodes."""
+    def __init__(
+        self, database: Database, files: LeaseFiles, runtime: Path, clock: Clock, boot_id: str, ask: Ask
+    ) -> None:
+        """Take up the leases that are written down; `ask` asks other nodes. In `runtime` is the watchdog's heartbeat."""
         self._database = database
-        self._data_dir = data_dir
-        self._files = LeaseFiles(data_dir)
+        self._files = files
+        self._runtime = runtime
         self._clock = clock
         self._boot_id = boot_id
         self._ask = ask
         self._began = clock.since_boot()
-        self._lateness = Lateness(data_dir, boot_id, clock.since_boot)
+        self._lateness = Lateness(runtime, boot_id, clock.since_boot)
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._looking = threading.Lock()
@@ -106,7 +108,10 @@ class Leases:
             self._tell_changes()
 
     def renew(self, renewal: Renewal) -> LeaseStatus:
-        """Renew a lease, or begin it; raises InvalidField, StaleOrder when a later one was heard, NoSpace, StorageFailed."""
+        """Renew a lease, or begin it; raises InvalidField, StaleOrder when a later one was heard, NoSpace, StorageFailed.
+
+        Waits for no disk, but where it is the first one of a controller, of a term or of a number.
+        """
         known = self._leases.get(renewal.controller)
         if known is None or known.peers != renewal.peers:
             renewal = check_peers(renewal)
@@ -117,8 +122,8 @@ class Leases:
             if known is None or (known.term, known.holder, known.number) != _identity(renewal):
                 self._note(known, renewal)
             now = self._clock.since_boot()
-            lease = renew(known, renewal, self._boot_id, now, beats(self._data_dir, self._boot_id, now))
-            self._write(lease)
+            lease = renew(known, renewal, self._boot_id, now, beats(self._runtime, self._boot_id, now))
+            self._files.write(lease)
             self._leases[lease.controller] = lease
         if known is None or known.peers != lease.peers:
             self._wake.set()
@@ -180,11 +185,12 @@ class Leases:
 
     def guarded(self) -> bool:
         """Whether a watchdog works beside the agent."""
-        return beats(self._data_dir, self._boot_id, self._clock.since_boot())
+        return beats(self._runtime, self._boot_id, self._clock.since_boot())
 
     # What is written down
 
     def _take_up(self) -> None:
+        self._files.take_up()
         with self._database.read() as connection:
             rows = {row.controller: row for row in table.search(connection)}
         for controller in sorted(rows.keys() | set(self._files.controllers())):
@@ -238,6 +244,7 @@ class Leases:
     def _record(self, row: table.LeaseRow) -> None:
         """Write a row, unless a later one is there."""
         reach("lease.renew.begun")
+        self._files.keep_holder(row.controller, row.holder, row.term, row.number)
         with self._database.write() as transaction:
             before = table.find(transaction.connection, row.controller)
             if before is None or (before.term, before.number) <= (row.term, row.number):
@@ -254,13 +261,6 @@ class Leases:
             with self._lock:  # a later one may be owed by now
                 if self._owed.get(controller) == row:
                     del self._owed[controller]
-
-    def _write(self, lease: Lease) -> None:
-        try:
-            self._files.write(lease)
-        except NoSpace:
-            self._database.balance()  # lets go of what was kept for this
-            self._files.write(lease)
 
     # What follows from it
 
@@ -283,7 +283,7 @@ class Leases:
             boot_id=self._boot_id,
             moment=now,
             active=self._judge(lease) in ACTIVE,
-            guarded=beats(self._data_dir, self._boot_id, now),
+            guarded=beats(self._runtime, self._boot_id, now),
             expires_in_s=lease.expiry - now if known_here and lease.expiry is not None else None,
             age_s=now - lease.renewed if known_here and lease.renewed is not None else None,
             peers_heard=0 if inquiry is None else inquiry.peers_heard(lease),

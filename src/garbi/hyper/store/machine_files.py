@@ -3,13 +3,16 @@
 A file is written before the change that it tells of is committed, and gets its name after that and before anybody is answered;
 it is deleted before the removal is committed. So a file never tells of what the database did not know: one that does shows that
 the database is older, or another. It has what was asked for, not what became of it: no file is written when a machine only
-changes its state.
+changes its state. The files lie once more in memory, for as long as the host runs: the watchdog reads them there while the
+disk hangs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +23,8 @@ from typing import Any
 from sqlalchemy import select
 
 from garbi.base.clock import from_wire, to_wire
-from garbi.base.errors import GarbiError
+from garbi.base.disks import kind_of
+from garbi.base.errors import FinalError, GarbiError
 from garbi.base.failpoints import reach
 from garbi.hyper.model.event import Event, EventKind
 from garbi.hyper.model.image import Image
@@ -37,6 +41,7 @@ from garbi.hyper.model.query import MachineQuery
 from garbi.hyper.store import events, image_files, machines
 from garbi.hyper.store.database import Database, Transaction
 from garbi.hyper.store.schema import images
+from garbi.storage.identity import keep_identity
 from garbi.storage.whole_files import BESIDE, put_in_place, replace_file, sync_directory, write_beside
 
 log = logging.getLogger(__name__)
@@ -70,8 +75,10 @@ class MachineRecord:
 class MachineFiles:
     """The files in one data directory. A herald of the database: it is told of each write, in the transaction."""
 
-    def __init__(self, data_dir: Path, cluster_id: str, *, durable: bool = True) -> None:
+    def __init__(self, data_dir: Path, runtime: Path, cluster_id: str, *, durable: bool = True) -> None:
         self._directory = data_dir / DIRECTORY
+        self._runtime = runtime
+        self._memory = runtime / DIRECTORY
         self._cluster_id = cluster_id
         self._durable = durable
         self._lock = threading.Lock()
@@ -110,6 +117,27 @@ class MachineFiles:
         for machine_id in sorted(stale):
             with database.write() as transaction:
                 transaction.noted.append(machine_id)
+        self._repeat()
+
+    def _repeat(self) -> None:
+        """Write all once more in memory, whoever's lay there before."""
+        shutil.rmtree(self._memory, ignore_errors=True)
+        try:
+            self._memory.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise kind_of(error, FinalError)(f"{self._memory} cannot be made: {error.strerror}") from error
+        keep_identity(self._runtime, self._cluster_id)
+        for path in self._directory.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                self._remember(path.stem, path.read_bytes())
+
+    def _remember(self, machine_id: str, content: bytes) -> None:
+        """Write one once more in memory. Where that is full, the watchdog has the disk, and the marks at the engines."""
+        try:
+            replace_file(self._memory / f"{machine_id}{SUFFIX}", content, durable=False)
+        except GarbiError as error:
+            words = {"machine": machine_id, "detail": error.detail}
+            log.warning("what a machine is cannot be read while the disk hangs", extra=words)
 
     def _delete(self, machine_id: str, seq: int, committed: int) -> None:
         """The number of what is `committed` goes first: who finds no file has to find that. Not yet that of the removal, which a
@@ -119,6 +147,7 @@ class MachineFiles:
         with self._lock:
             self._note_placed(machine_id, seq)
             self._path(machine_id).unlink(missing_ok=True)
+            (self._memory / f"{machine_id}{SUFFIX}").unlink(missing_ok=True)
 
     def _note_newest(self, seq: int) -> None:
         path = self._directory / NEWEST
@@ -134,18 +163,18 @@ class MachineFiles:
         row = connection.execute(select(images).where(images.c.name == machine.image)).first()
         image = None if row is None or row.sha256 != machine.image_sha256 else image_files.read_row(row)
         record = MachineRecord(machine, self._cluster_id, events.last_seq(connection), image)
-        word = f".{record.seq}-{threading.get_ident()}"
+        word, content = f".{record.seq}-{threading.get_ident()}", encode(record)
         try:
-            beside = write_beside(path, encode(record), durable=self._durable, word=word)
+            beside = write_beside(path, content, durable=self._durable, word=word)
         except GarbiError:
             if machine.wish is not Wish.REMOVED:
                 raise
             log.warning("the file of a machine that is being removed is not written", extra={"machine": machine.id})
             return
         reach("machine.file.written")
-        transaction.finishing.append(partial(self._finish, machine.id, beside, record.seq))
+        transaction.finishing.append(partial(self._finish, machine.id, beside, record.seq, content))
 
-    def _finish(self, machine_id: str, beside: Path, seq: int) -> None:
+    def _finish(self, machine_id: str, beside: Path, seq: int, content: bytes) -> None:
         """Put a file in its place, unless a later one is there, or the machine was removed meanwhile."""
         try:
             with self._lock:
@@ -153,6 +182,7 @@ class MachineFiles:
                     beside.unlink(missing_ok=True)
                     return
                 self._note_placed(machine_id, seq)
+                self._remember(machine_id, content)
                 put_in_place(beside, self._path(machine_id), durable=False)
             if self._durable:
                 sync_directory(self._directory)  # many writers may wait for this at once

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from garbi.base.failpoints import reach
 from garbi.hyper.watchdog.engines import Engines
 from garbi.hyper.watchdog.leased import Leased, MarkJudge, judge_records
-from garbi.hyper.watchdog.records import Records, read_records
+from garbi.hyper.watchdog.records import RecordReader, Records
 from garbi.hyper.watchdog.stopping import Stopped, Stopping
 
 
@@ -44,15 +43,17 @@ class Ended:
 class Ending:
     """Ends machines of a data directory. `judge` makes who judges marks, anew for each look."""
 
-    def __init__(self, data_dir: Path, engines: Engines, stopping: Stopping, judge: Callable[[], MarkJudge]) -> None:
-        self._data_dir = data_dir
+    def __init__(
+        self, records: RecordReader, engines: Engines, stopping: Stopping, judge: Callable[[], MarkJudge]
+    ) -> None:
+        self._records = records
         self._engines = engines
         self._stopping = stopping
         self._judge = judge
 
     def end(self, controller: str, number: int) -> Ended:
         """End the machines of a controller as its leases up to `number` end, as far as that can be done now."""
-        ours = judge_records(read_records(self._data_dir), controller, number)
+        ours = judge_records(self._records.read(), controller, number)
         first = self._stopping.stop(ours.ending)
         reach("ending.of-records")
         # Records are read anew then: what was made meanwhile has a row before it is made, and is not taken for one without.
@@ -72,9 +73,9 @@ class Ending:
         return bool(marked.ending or marked.left or marked.unknown or unseen)
 
     def _look(self, controller: str, number: int) -> tuple[Records, Leased, Mapping[str, str]]:
-        lost = not read_records(self._data_dir).cluster_id
+        lost = not self._records.read().cluster_id
         found = self._engines.look(lost)
-        records = read_records(self._data_dir)
+        records = self._records.read()
         return records, self._judge().judge(found, records, controller, number), found.unseen
 
 

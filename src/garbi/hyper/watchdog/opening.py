@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from garbi.base import logs
 from garbi.base.clock import Clock, SystemClock
+from garbi.base.errors import StorageFailed
+from garbi.base.hanging import PatientDisk, disk_of
 from garbi.hyper.agent.owners import Owners
+from garbi.hyper.drivers.protocol import MarkedMachine
 from garbi.hyper.drivers.registry import DriverRegistry, installed
 from garbi.hyper.host.capacity import boot_id
 from garbi.hyper.leases.asking import ask_witnesses
@@ -20,8 +24,12 @@ from garbi.hyper.watchdog.ending import Ending
 from garbi.hyper.watchdog.engines import Engines
 from garbi.hyper.watchdog.fence import Fence
 from garbi.hyper.watchdog.leased import MarkJudge
+from garbi.hyper.watchdog.records import READ_S, RecordReader
 from garbi.hyper.watchdog.stopping import Stopping
 from garbi.hyper.watchdog.watchdog import Watchdog
+
+OWNERS = Path("/proc")
+"""Where the agents of this host are found, whatever disks their directories are on."""
 
 
 def open_watchdog(
@@ -29,13 +37,17 @@ def open_watchdog(
 ) -> Watchdog:
     """The watchdog of a data directory; raises DataDirLocked when it has one, NotFound when there is no such directory."""
     clock = clock or SystemClock()
-    return Watchdog(settings.data_dir, clock, boot_id(), _ending(settings, clock, simulated), ask)
+    disk = PatientDisk(settings.data_dir)
+    records = RecordReader(settings.data_dir, settings.runtime, disk)
+    return Watchdog(settings, disk, clock, boot_id(), _ending(settings, records, clock, simulated), ask)
 
 
 def open_fence(settings: Settings, clock: Clock | None = None, simulated: bool = False) -> Fence:
     """The fence of a data directory, which may be lost."""
     clock = clock or SystemClock()
-    return Fence(settings.data_dir, boot_id(), _ending(settings, clock, simulated), clock)
+    disk = PatientDisk(settings.data_dir)
+    records = RecordReader(settings.data_dir, settings.runtime, disk)
+    return Fence(settings, disk, records, boot_id(), _ending(settings, records, clock, simulated), clock)
 
 
 def guard(data_dir: Path | None = None) -> None:
@@ -51,13 +63,21 @@ def guard(data_dir: Path | None = None) -> None:
         watchdog.close()
 
 
-def _ending(settings: Settings, clock: Clock, simulated: bool) -> Ending:
+def _has_owner(owners: Owners, machine: MarkedMachine) -> bool:
+    """Whether an agent of this host has a machine; none whose directory does not answer, so that nothing is proven of it."""
+    try:
+        return disk_of(OWNERS).within(READ_S, lambda: owners.has_owner(machine))
+    except StorageFailed:
+        return False
+
+
+def _ending(settings: Settings, records: RecordReader, clock: Clock, simulated: bool) -> Ending:
     found: list[EntryPoint] = installed(SIMULATED) if simulated else installed()
 
     def drivers(cluster_id: str) -> DriverRegistry:
         return DriverRegistry(lambda name: driver_context(settings, clock, cluster_id, name, looks=True), found)
 
     def judge() -> MarkJudge:
-        return MarkJudge(settings.place, Owners().has_owner)
+        return MarkJudge(settings.place, partial(_has_owner, Owners()))
 
-    return Ending(settings.data_dir, Engines(drivers), Stopping(drivers, clock), judge)
+    return Ending(records, Engines(drivers), Stopping(drivers, clock), judge)

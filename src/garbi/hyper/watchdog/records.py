@@ -1,7 +1,7 @@
 """What a data directory says of its agent and machines, whether the agent lives or not: its database, and the files beside it.
 
 Of row and file the newer one counts. Where the database is lost, or cannot be read, the files say it all; where they are lost
-too, nothing does.
+too, nothing does. Where the disk does not answer, what the agent wrote once more in memory counts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from garbi.base.errors import DatabaseUnavailable, GarbiError
+from garbi.base.errors import DatabaseUnavailable, GarbiError, StorageFailed
+from garbi.base.hanging import PatientDisk
 from garbi.hyper.model.machine import Machine
 from garbi.hyper.store import leased_rows, machine_files, meta
 from garbi.hyper.store.database import Database
@@ -23,6 +24,9 @@ from garbi.hyper.store.traces import DATABASE
 from garbi.storage.identity import read_identity
 
 log = logging.getLogger(__name__)
+
+READ_S = 1.0
+"""How long the disk has to say something. The margin of a lease has room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +45,51 @@ class Records:
     machines: tuple[Known, ...] = ()
 
 
-def read_records(data_dir: Path) -> Records:
-    """What a data directory says. The files are read first: they never tell of what the database did not know."""
-    files, _ = machine_files.read_records(data_dir)
-    cluster_id = ""
-    rows: tuple[Machine, ...] = ()
-    try:
-        cluster_id, rows = _read(data_dir / DATABASE)
-    except DatabaseUnavailable as error:
-        log.warning("the database says nothing: files and marks count", extra={"detail": error.detail})
-    cluster_id = cluster_id or read_identity(data_dir) or _named(files)
-    return Records(cluster_id, tuple(_merged(cluster_id, rows, files)))
+class RecordReader:
+    """Reads what is written down of one data directory; `runtime` is where its agent wrote it once more, for this boot."""
 
+    def __init__(self, data_dir: Path, runtime: Path, disk: PatientDisk) -> None:
+        self._data_dir = data_dir
+        self._runtime = runtime
+        self._disk = disk
+        self._said = ""
 
-def has_worked(data_dir: Path) -> bool:
-    """Whether anything in a data directory says that an agent has worked there."""
-    if (data_dir / DATABASE).exists():
-        return True
-    found = read_records(data_dir)
-    return bool(found.cluster_id or found.machines)
+    def read(self) -> Records:
+        """What is written down. Waits for the disk, but not for one that hangs, and never raises."""
+        try:
+            found = self._disk.within(READ_S, self._read_disk)
+            self._said = ""
+            return found
+        except StorageFailed as error:
+            if self._said != error.detail:
+                log.warning("the disk says nothing: memory and marks count", extra={"detail": error.detail})
+            self._said = error.detail
+            files, _ = machine_files.read_records(self._runtime)
+            cluster_id = read_identity(self._runtime) or _named(files)
+            return Records(cluster_id, tuple(_merged(cluster_id, (), files)))
+
+    def has_worked(self) -> bool:
+        """Whether anything says that an agent has worked in the data directory."""
+        try:
+            if self._disk.within(READ_S, (self._data_dir / DATABASE).exists):
+                return True
+        except (StorageFailed, OSError):
+            log.info("whether there is a database cannot be seen")
+        found = self.read()
+        return bool(found.cluster_id or found.machines)
+
+    def _read_disk(self) -> Records:
+        """The files are read first: they never tell of what the database did not know."""
+        files, _ = machine_files.read_records(self._data_dir)
+        cluster_id = ""
+        rows: tuple[Machine, ...] = ()
+        try:
+            cluster_id, rows = _read(self._data_dir / DATABASE)
+        except DatabaseUnavailable as error:
+            log.warning("the database says nothing: files and marks count", extra={"detail": error.detail})
+            files = [*files, *machine_files.read_records(self._runtime)[0]]
+        cluster_id = cluster_id or read_identity(self._data_dir) or _named(files)
+        return Records(cluster_id, tuple(_merged(cluster_id, rows, files)))
 
 
 def _merged(cluster_id: str, rows: Iterable[Machine], files: Iterable[MachineRecord]) -> Iterable[Known]:

@@ -1,6 +1,7 @@
 """The watchdog of a host: ends what runs under a lease that has ended, though the agent is dead, hangs or cannot be reached.
 
-What it does may be done twice. It writes that a lease has ended before it ends a machine, and goes on after a crash from there.
+What it does may be done twice. It writes, in memory that is of this boot, that a lease has ended before it ends a machine, and
+goes on after a crash from there. The disk has that later. It waits a second for one that hangs, once.
 """
 
 from __future__ import annotations
@@ -8,17 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from garbi.base.clock import Clock
 from garbi.base.errors import GarbiError, NotFound
 from garbi.base.failpoints import reach
+from garbi.base.hanging import PatientDisk
 from garbi.hyper.leases.files import LeaseFiles, Sign
 from garbi.hyper.leases.heartbeat import Heartbeat
 from garbi.hyper.leases.inquiry import Ask, Inquiry
 from garbi.hyper.leases.record import Lease
 from garbi.hyper.leases.verdict import Verdict, judge
+from garbi.hyper.settings import Settings
 from garbi.hyper.watchdog.ending import Ended, Ending
+from garbi.hyper.watchdog.records import READ_S
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +41,26 @@ class Watchdog:
 
     def __init__(
         self,
-        data_dir: Path,
+        settings: Settings,
+        disk: PatientDisk,
         clock: Clock,
         boot_id: str,
         ending: Ending,
         ask: Ask,
     ) -> None:
-        """Take the place of the watchdog; raises DataDirLocked when another has it, NotFound without a data directory."""
-        if not data_dir.is_dir():
-            raise NotFound(f"there is no data directory {data_dir}: the agent makes it at its first start")
-        self._files = LeaseFiles(data_dir)
-        self._heartbeat = Heartbeat(data_dir)
+        """Take the place of the watchdog.
+
+        Raises DataDirLocked when another has it, NotFound where there is neither a data directory nor a lease of this boot.
+        """
+        self._data_dir = settings.data_dir
+        self._disk = disk
+        self._files = LeaseFiles(settings.data_dir, settings.runtime)
+        self._taken_up = False
+        if not self._files.controllers() and self._is_gone():
+            raise NotFound(f"there is no data directory {self._data_dir}: the agent makes it at its first start")
+        self._heartbeat = Heartbeat(settings.runtime)
+        self._kept: dict[str, int] = {}
+        self._unkept: dict[str, str] = {}
         self._clock = clock
         self._boot_id = boot_id
         self._ending = ending
@@ -64,13 +76,14 @@ class Watchdog:
 
     def run(self, ending: threading.Event) -> None:
         """Look every second until `ending` is set, or the data directory is gone and no lease is left that may end by itself."""
-        while not ending.is_set() and (self._heartbeat.is_current() or self._is_needed()):
+        while not ending.is_set() and (self._is_wanted() or self._is_needed()):
             began = self._clock.monotonic()
             self.tick()
             ending.wait(max(PACE_S - (self._clock.monotonic() - began), 0.0))
 
     def tick(self) -> None:
         """Look at every lease once, and do what follows. Never raises."""
+        self._take_up()
         controllers = sorted({*self._listed(), *self._read})
         for controller in controllers:
             self._beat()
@@ -82,6 +95,25 @@ class Watchdog:
                 log.exception("a lease cannot be looked at", extra={"controller": controller})
         self._look_around(controllers)
         self._beat()
+
+    def _take_up(self) -> None:
+        """Learn once what the disk says of leases, as soon as it does."""
+        if self._taken_up:
+            return
+        try:
+            self._disk.within(READ_S, self._files.take_up)
+            self._taken_up = True
+        except GarbiError as error:
+            if self._unkept.get("") != error.detail:
+                log.warning("what the disk says of leases is not known", extra={"detail": error.detail})
+            self._unkept[""] = error.detail
+
+    def _is_gone(self) -> bool:
+        """Whether there is no data directory; one that does not answer is there."""
+        try:
+            return not self._disk.within(READ_S, self._data_dir.is_dir)
+        except (GarbiError, OSError):
+            return False
 
     def _listed(self) -> Sequence[str]:
         """The controllers that have leases here. While they cannot be listed none is to be armed, and what is known ends."""
@@ -127,6 +159,7 @@ class Watchdog:
             fenced = self._end(lease)
         if fenced > 0:
             self._stop(controller, fenced)
+            self._keep(controller, fenced)
 
     def _lease(self, controller: str) -> Lease | None:
         """The lease as it was last written; a file that is gone, with its directory or alone, takes back nothing of it."""
@@ -135,6 +168,10 @@ class Watchdog:
         if known is None or (known[0] != sign and sign is not None):
             known = self._read[controller] = (sign, self._files.read(controller))
         return known[1]
+
+    def _is_wanted(self) -> bool:
+        """Whether there is an agent's directory, and no other watchdog that has taken the place."""
+        return self._heartbeat.is_current() and not self._is_gone()
 
     def _is_needed(self) -> bool:
         """Whether a lease may end by itself yet, or has ended and its machines may still run."""
@@ -160,12 +197,27 @@ class Watchdog:
     def _end(self, lease: Lease) -> int:
         reach("watchdog.ended")
         try:
-            return self._files.fence(lease.controller, lease.number)
-        except GarbiError as error:  # a disk that is full or broken saves no machine
-            log.error("the end of a lease cannot be written down", extra={**_fields(lease), "detail": error.detail})
+            return self._files.note_end(lease.controller, lease.number)
+        except GarbiError as error:  # a memory that is full saves no machine
+            log.error("the end of a lease cannot be noted", extra={**_fields(lease), "detail": error.detail})
             return lease.number
         finally:
             self._ended[lease.controller] = lease.number
+
+    def _keep(self, controller: str, number: int) -> None:
+        """Have the end of a lease on the disk, once it can be; what fails is said once."""
+        if self._kept.get(controller, 0) >= number:
+            return
+        try:
+            self._disk.within(READ_S, lambda: self._files.keep(controller, number))
+        except GarbiError as error:
+            if self._unkept.get(controller) != error.detail:
+                words = {"controller": controller, "number": number, "detail": error.detail}
+                log.error("the end of a lease cannot be written down", extra=words)
+            self._unkept[controller] = error.detail
+        else:
+            self._kept[controller] = number
+            self._unkept.pop(controller, None)
 
     def _stop(self, controller: str, fenced: int) -> None:
         """End what runs under the leases up to `fenced`, until two looks have found nothing."""

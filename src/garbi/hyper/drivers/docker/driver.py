@@ -24,6 +24,7 @@ from garbi.hyper.drivers.docker.events import EventWatch
 from garbi.hyper.drivers.docker.fleet import Fleet, Inspected
 from garbi.hyper.drivers.docker.images import Images
 from garbi.hyper.drivers.docker.kept import ContainerKeeper
+from garbi.hyper.drivers.docker.notes import Notes
 from garbi.hyper.drivers.docker.processes import ContainerProcesses
 from garbi.hyper.drivers.docker.survey import EngineSurvey
 from garbi.hyper.drivers.protocol import (
@@ -55,8 +56,8 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         self._clock = context.clock
         self._marks = Marks(context.cluster_id)
         self._engine = Engine(context.settings.get("host") or DEFAULT_HOST)
-        self._processes = ContainerProcesses(self._engine.host, self._marks, context.data_dir / "containers")
-        self._notes = self._processes.notes
+        self._notes = Notes(context.data_dir / "containers", context.run_dir and context.run_dir / "containers")
+        self._processes = ContainerProcesses(self._engine.host, self._marks, self._notes)
         self._fleet = Fleet(self._engine, self._marks, self._notes)
         self._images = Images(self._engine, self._marks, registries, context.data_dir)
         self._survey = EngineSurvey(self._engine, self._notes, self._processes)
@@ -135,6 +136,7 @@ class DockerDriver(ContainerKeeper, DockerAbilities):
         return [replace(each, engine_life=before if each.condition in _ON else after) for each in seen]
 
     def watch(self, notify: Notify) -> None:
+        self._notes.repeat()
         self._watch = EventWatch(self._engine, self._marks, self._notes, notify, self._clock)
         self._watch.start()
 

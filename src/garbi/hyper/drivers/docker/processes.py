@@ -27,13 +27,12 @@ _RECORD = "config.v2.json"
 
 
 class ContainerProcesses:
-    """ProcessFinder for containers of the engine at `host`; in `directory` is noted which container a machine is."""
+    """ProcessFinder for containers of the engine at `host`; in `notes` stands which container a machine is."""
 
-    def __init__(self, host: str, marks: Marks, directory: Path) -> None:
+    def __init__(self, host: str, marks: Marks, notes: Notes) -> None:
         self._local = host.startswith("unix://")
         self._marks = marks
-        self.notes = Notes(directory)
-        self.note, self.forget = self.notes.write, self.notes.forget
+        self.notes = notes
         self._found: dict[str, str] = {}
 
     def find(self, machine_id: str) -> list[int]:

@@ -29,7 +29,7 @@ forget_files() {
         /etc/sysctl.d/60-garbi.conf
     systemctl daemon-reload
     systemctl stop 'system-garbi\x2dhyper.slice' 'system-garbi\x2dwatchdog.slice' 2>/dev/null || true
-    rm -rf /opt/garbi
+    rm -rf /opt/garbi /run/garbi
     if [ -d /var/lib/garbi/share ]; then rmdir /var/lib/garbi/share; fi
     rmdir /var/lib/garbi 2>/dev/null || true
 }
