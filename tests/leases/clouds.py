@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ from typing import Any
 
 from tests.free_ports import free_port
 from tests.leases.processes import LIMIT_S, TTL_S, Processes
-from tests.leases.relays import Relay
 from tests.leases.words import eventually
 from tests.run_dir import RUN_DIR
 
@@ -30,11 +28,10 @@ FAKE = {"GARBI_DRIVER_FAKE_PERSIST": "true", "GARBI_MEM_LIMIT_MIB": "4096"}
 
 
 class HostProcesses:
-    """A host: its agent, its watchdog, what runs on it, and the way to it."""
+    """A host: its agent, its watchdog, and what runs on it."""
 
     def __init__(self, root: Path, name: str) -> None:
         self.name, self.data_dir, self.port = name, root / name, free_port()
-        self.relay = Relay(self.port)
         (self.data_dir / "drivers" / "fake").mkdir(parents=True)
         self.world = FakeWorld.at(self.data_dir / "drivers" / "fake")
         """The daemon of its machines, which goes on whatever becomes of the agent."""
@@ -57,24 +54,7 @@ class HostProcesses:
         found: list[dict[str, Any]] = self.running.client().leases.list()
         return found[0] if found else {}
 
-    def start(self) -> None:
-        """Boot it, as it were: what ran does not."""
-        self.agent = self._serve()
-        self.watchdog = self.running.watch()
-
-    def end_agent(self) -> None:
-        """Kill the agent alone."""
-        _end(self.agent)
-
-    def kill(self) -> None:
-        """Cut the power."""
-        _end(self.watchdog)
-        _end(self.agent)
-        for machine in self.machines():
-            self.world.kill(machine)
-
     def close(self) -> None:
-        self.relay.close()
         self.running.end()
 
     def _serve(self) -> subprocess.Popen[str]:
@@ -118,33 +98,10 @@ class ProcessCloud:
             )
         eventually("the controller leads", self._leads)
 
-    def kill_controller(self) -> None:
-        """End it as a power cut does."""
-        assert self.controller is not None
-        self.controller.kill()
-        self.controller.wait(LIMIT_S)
-
-    def cut_controller(self) -> None:
-        """Cut the controller off from every host; they hear each other."""
-        for host in self.hosts.values():
-            host.relay.cut_for.add("controller")
-
-    def cut_off(self, name: str) -> None:
-        """Cut one host off from the controller and from the other hosts."""
-        self.hosts[name].relay.cut_for |= {"controller", "peers"}
-        if len(self.hosts) == 2:  # of more, a relay does not tell who of the others asks
-            for host in self.hosts.values():
-                host.relay.cut_for.add("peers")
-
-    def mend(self) -> None:
-        """Mend every way."""
-        for host in self.hosts.values():
-            host.relay.cut_for.clear()
-
     def join(self) -> None:
         """Make every host a node, and wait until their leases end by themselves."""
         for host in self.hosts.values():
-            address = f"127.0.0.1:{host.relay.port}"
+            address = f"127.0.0.1:{host.port}"
             spec = {"name": host.name, "address": address, "provision": False, "token": host.token}
             self.client.nodes.add(spec)
         for name in self.hosts:
@@ -166,15 +123,6 @@ class ProcessCloud:
     def node_is(self, name: str, state: str) -> None:
         eventually(f"{name} is {state}", lambda: self.client.nodes.get(name)["state"] == state)
 
-    def runs_on(self, machine_id: str, name: str) -> None:
-        """Wait until the controller has it that a machine runs on a node, and it does."""
-
-        def holds() -> bool:
-            found = self.client.machines.get(machine_id)
-            return (found["node"], found["state"]) == (name, "running") and machine_id in self.hosts[name].machines()
-
-        eventually(f"{machine_id} runs on {name}", holds)
-
     def looks(self, done: threading.Event) -> None:
         """Look at every host all the time, and note what runs twice."""
         while not done.wait(0.1):
@@ -194,6 +142,27 @@ class ProcessCloud:
             return bool(self.client.health()["leads"])
         except (OSError, GarbiError):
             return False
+
+
+class NeverOff:
+    """See that machines run where they are, for as long as the block runs."""
+
+    def __init__(self, cloud: ProcessCloud, *places: tuple[str, str]) -> None:
+        self._cloud, self._places = cloud, places
+        self._done, self._off = threading.Event(), list[str]()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        assert self._off == []
+
+    def _look(self) -> None:
+        while not self._done.wait(0.1):
+            self._off += [each for each, name in self._places if each not in self._cloud.hosts[name].machines()]
 
 
 @contextmanager
@@ -222,9 +191,3 @@ def cloud_of(root: Path, *names: str, **settings: str) -> Iterator[ProcessCloud]
 def _hosts(root: Path, names: Sequence[str]) -> list[HostProcesses]:
     with ThreadPoolExecutor(len(names)) as pool:
         return list(pool.map(lambda name: HostProcesses(root, name), names))
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGCONT)
-    process.kill()
-    process.wait(LIMIT_S)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.leases.clouds import cloud_of
+from tests.leases.clouds import NeverOff, cloud_of
 from tests.leases.processes import LIMIT_S
 from tests.leases.starving import starved
-from tests.leases.test_two_nodes import NeverOff
 from tests.leases.words import eventually
 
 ON_S, OFF_S = 0.2, 4.8
