@@ -24,7 +24,7 @@ def test_what_ended_with_its_engine_is_started_again_whatever_its_policy(
     agent = open_fake_agent()
     world = world_of(agent)
     made(agent, replace(SPEC, restart=policy))
-    made(agent, replace(NEVER, id="off", wish=Wish.STOPPED))
+    made(agent, replace(NEVER, id="off", state=Wish.STOPPED))
     made(agent, replace(NEVER, id="ended"))
     world.end("ended")
     await_state(agent, "ended", State.STOPPED)

@@ -82,7 +82,7 @@ def test_a_machine_is_made_started_stopped_paused_and_removed(agent: Agent, worl
 
 
 def test_a_machine_may_be_made_without_being_started(agent: Agent) -> None:
-    assert made(agent, replace(SPEC, wish=Wish.STOPPED)).state is State.STOPPED
+    assert made(agent, replace(SPEC, state=Wish.STOPPED)).state is State.STOPPED
 
 
 def test_a_paused_machine_can_be_stopped(agent: Agent) -> None:
@@ -129,11 +129,11 @@ WRONG: dict[str, tuple[MachineSpec, type[GarbiError], str]] = {
     "unknown image": (replace(SPEC, type=None, image="nothing"), UnknownImage, "image"),
     "unknown image of a registry": (replace(SPEC, type=None, image="registry/nothing"), InvalidField, "image"),
     "empty image": (replace(SPEC, image=""), InvalidField, "image"),
-    "port 0": (replace(SPEC, ports=(PublishedPort(0, 80),)), InvalidField, "ports"),
-    "port 65536": (replace(SPEC, ports=(PublishedPort(80, 65536),)), InvalidField, "ports"),
+    "port 0": (replace(SPEC, ports=(PublishedPort(0, 80),)), InvalidField, "ports.0.node_port"),
+    "port 65536": (replace(SPEC, ports=(PublishedPort(80, 65536),)), InvalidField, "ports.0.machine_port"),
     "the same port twice": (replace(SPEC, ports=(PublishedPort(9, 80), PublishedPort(9, 81))), InvalidField, "ports"),
     "control characters in a label": (replace(SPEC, labels={"a": "b\r\n"}), InvalidField, "labels"),
-    "paused from the beginning": (replace(SPEC, wish=Wish.PAUSED), InvalidField, "state"),
+    "paused from the beginning": (replace(SPEC, state=Wish.PAUSED), InvalidField, "state"),
 }
 
 
@@ -175,7 +175,7 @@ def test_a_wish_repeated_while_it_is_being_fulfilled_changes_nothing(open_fake_a
 
 
 def test_only_a_running_machine_can_be_paused(agent: Agent) -> None:
-    made(agent, replace(SPEC, wish=Wish.STOPPED))
+    made(agent, replace(SPEC, state=Wish.STOPPED))
     with pytest.raises(Conflict, match="only a running machine"):
         agent.machines.wish("m1", Wish.PAUSED)
 

@@ -85,7 +85,7 @@ def test_what_is_final_by_its_nature_is_answered_at_once(agent: Agent, world: Fa
 
 
 def test_a_wish_that_is_refused_once_is_fulfilled(agent: Agent, world: FakeWorld) -> None:
-    made(agent, replace(SPEC, wish=Wish.STOPPED))
+    made(agent, replace(SPEC, state=Wish.STOPPED))
     world.fail_next("start", "port-taken")
     agent.machines.wish("m1", Wish.RUNNING)
     assert settled(agent, "m1").state is State.RUNNING

@@ -71,7 +71,7 @@ def test_after_a_reboot_of_the_host_what_ran_runs_again(
 ) -> None:
     first = open_fake_agent()
     made(first)
-    made(first, replace(SPEC, id="off", wish=Wish.STOPPED))
+    made(first, replace(SPEC, id="off", state=Wish.STOPPED))
     world = world_of(first)
     first.close()
     world.kill("m1", "the host went down")

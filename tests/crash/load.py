@@ -81,7 +81,7 @@ def _use(agent: Agent, journal: Journal, seed: str, number: int) -> None:
 
 def _create(agent: Agent, journal: Journal, machine_id: str) -> None:
     journal.write("asked", "create", machine_id)
-    agent.machines.add(MachineSpec("any", "fake", machine_id, mem=64))
+    agent.machines.add(MachineSpec(image="any", type="fake", id=machine_id, mem=64))
     journal.write("answered", "create", machine_id)
 
 

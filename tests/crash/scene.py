@@ -31,7 +31,7 @@ class Scene:
     def spec(self, machine_id: str, image: str, wish: Wish = Wish.RUNNING) -> MachineSpec:
         """What is asked for; only the victim publishes a port."""
         ports = (PublishedPort(self.port, 80),) if machine_id == VICTIM else ()
-        return MachineSpec(image, self.type, machine_id, mem=self.mem, ports=ports, wish=wish)
+        return MachineSpec(image=image, type=self.type, id=machine_id, mem=self.mem, ports=ports, state=wish)
 
 
 def take_in(agent: Agent, scene: Scene, name: str) -> None:

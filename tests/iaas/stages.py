@@ -64,7 +64,7 @@ class Stage:
         self.spare = cloud.host()
         cloud.add(id=BYSTANDER, node="n1")
         if operation == "refuse":
-            taken = HostMachineSpec(image="any", type="fake", id=VICTIM, mem=16, wish=HostWish.STOPPED)
+            taken = HostMachineSpec(image="any", type="fake", id=VICTIM, mem=16, state=HostWish.STOPPED)
             cloud.hosts[0].agent.machines.add(taken)
         if operation == "create-from-image":
             content = bytes(1 << 16)

@@ -178,7 +178,7 @@ def test_an_undrain_starts_what_the_drain_has_stopped(cloud: Cloud, fake_nodes: 
     fake_nodes(1)
     for name in ("disk", "kept", "asked", "late"):
         cloud.add(id=name, on_node_failure=STAY)
-    cloud.add(id="off", on_node_failure=STAY, wish=Wish.STOPPED)
+    cloud.add(id="off", on_node_failure=STAY, state=Wish.STOPPED)
     controller = cloud.controller
     cloud.finished(controller.nodes.drain("n1"))
     assert controller.nodes.drained_on_each() == {"n1": ["disk", "kept", "asked", "late"]}
@@ -255,7 +255,7 @@ def test_a_controller_that_dies_between_removal_and_move_loses_nothing_by_the_un
 def test_a_machine_of_which_nothing_is_left_is_made_again(cloud: Cloud, fake_nodes: MakeNodes) -> None:
     (host,) = fake_nodes(1)
     cloud.add(id="web")
-    cloud.add(id="off", wish=Wish.STOPPED)
+    cloud.add(id="off", state=Wish.STOPPED)
     for name in ("web", "off"):
         host.client.machines.remove(name)
     assert runs_once(cloud, "web", "n1").epoch == 2

@@ -246,7 +246,7 @@ def test_drain_moves_what_it_can_and_stops_the_rest(cloud: Cloud, fake_nodes: Ma
     for number in range(3):
         cloud.add(id=f"free{number}", node="n1")
     cloud.add(id="bound", node="n1", on_node_failure=NodeFailurePolicy.STAY)
-    cloud.add(id="stopped", node="n1", wish=Wish.STOPPED)
+    cloud.add(id="stopped", node="n1", state=Wish.STOPPED)
     operation = cloud.finished(cloud.controller.nodes.drain("n1"))
     assert operation.state is OperationState.DONE, operation
     assert operation.message == "4 moved (free0, free1, free2, stopped); 1 stopped (bound)"

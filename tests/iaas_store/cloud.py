@@ -80,7 +80,7 @@ class Cloud:
 
     def add_machine(self, id: str | None = None, **fields: Any) -> Machine:
         """A machine of a fake driver."""
-        return self.placement.accept(MachineSpec("any", type="fake", id=id, **fields))
+        return self.placement.accept(MachineSpec(image="any", type="fake", id=id, **fields))
 
     def remove_machine(self, machine: Machine) -> bool:
         """End its operation, and delete it."""

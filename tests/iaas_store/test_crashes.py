@@ -21,7 +21,7 @@ from garbi.iaas.store import events, machines, operations
 
 WAIT_S = 120
 WORKERS = 4
-SPEC = MachineSpec("any", type="fake", id="web", node="n1", ports=(PublishedPort(80, 80),))
+SPEC = MachineSpec(image="any", type="fake", id="web", node="n1", ports=(PublishedPort(80, 80),))
 
 Deed = Callable[[Cloud], object]
 
@@ -98,7 +98,9 @@ def _toil(url: str, directory: Path, life: int) -> None:
         for number in itertools.count():
             port = PublishedPort(10000 + 100 * worker + life, 80)
             name = f"m{life}-{worker}-{number}"
-            machine = cloud.placement.accept(MachineSpec("any", type="fake", id=name, node="n1", ports=(port,)), name)
+            machine = cloud.placement.accept(
+                MachineSpec(image="any", type="fake", id=name, node="n1", ports=(port,)), name
+            )
             cloud.remove_machine(cloud.placement.replace(machine) if number % 2 else machine)
 
     for worker in range(WORKERS):

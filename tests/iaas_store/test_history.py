@@ -94,7 +94,7 @@ def test_an_image_stays_while_machines_use_it(cloud: Cloud) -> None:
     cloud.images.delete("tiny")
     assert not cloud.images.digest_in_use("abc")
     cloud.images.insert(ACTIVE)
-    machine = cloud.placement.accept(MachineSpec("tiny", id="web"))
+    machine = cloud.placement.accept(MachineSpec(image="tiny", id="web"))
     assert machine.image_sha256 == "abc"
     with pytest.raises(ImageInUse, match="web") as refusal:
         cloud.images.delete("tiny")

@@ -55,21 +55,25 @@ def test_the_type_follows_from_the_image(
 ) -> None:
     cloud.add_node(drivers=drivers)
     cloud.add_image(type=type)
-    assert cloud.placement.accept(MachineSpec("tiny")).type == chosen
+    assert cloud.placement.accept(MachineSpec(image="tiny")).type == chosen
 
 
 def test_a_type_that_cannot_use_the_image_is_refused(cloud: Cloud) -> None:
     cloud.add_node()
     cloud.add_image(type=ImageType.DOCKER)
     with pytest.raises(InvalidField, match="libvirt runs qcow2, raw") as refusal:
-        cloud.placement.accept(MachineSpec("tiny", type="libvirt"))
+        cloud.placement.accept(MachineSpec(image="tiny", type="libvirt"))
     assert refusal.value.extra["field"] == "type"
 
 
 def test_a_type_that_no_node_has_fits_nowhere(cloud: Cloud) -> None:
     cloud.add_node(drivers=(DOCKER,))
     cloud.add_image(type=ImageType.RAW)
-    for spec in (MachineSpec("tiny"), MachineSpec("tiny", type="libvirt"), MachineSpec("tiny", type="lxd")):
+    for spec in (
+        MachineSpec(image="tiny"),
+        MachineSpec(image="tiny", type="libvirt"),
+        MachineSpec(image="tiny", type="lxd"),
+    ):
         with pytest.raises(NothingFits, match="missing"):
             cloud.placement.accept(spec)
 
@@ -79,9 +83,9 @@ def test_an_image_that_is_not_here_or_not_here_yet_is_unknown(cloud: Cloud) -> N
     image = cloud.add_image("good")
     cloud.images.insert(replace(image, name="coming", sha256="", state=ImageState.UPLOADING))
     with pytest.raises(UnknownImage, match="coming, good"):
-        cloud.placement.accept(MachineSpec("nothing"))
+        cloud.placement.accept(MachineSpec(image="nothing"))
     with pytest.raises(UnknownImage, match="uploading"):
-        cloud.placement.accept(MachineSpec("coming"))
+        cloud.placement.accept(MachineSpec(image="coming"))
     assert cloud.add_machine().image_sha256 == ""  # a driver that takes any image needs none here
 
 
@@ -90,12 +94,12 @@ def test_a_disk_is_what_the_image_unfolds_to_and_may_be_more_not_less(cloud: Clo
     cloud.add_image("disk", ImageType.QCOW2, virtual_size=5 * 2**20 + 1)
     cloud.add_image("files", ImageType.DOCKER, virtual_size=5 * 2**20)
     disks = {
-        (image, disk): cloud.placement.accept(MachineSpec(image, disk=disk)).disk
+        (image, disk): cloud.placement.accept(MachineSpec(image=image, disk=disk)).disk
         for image, disk in (("disk", 0), ("disk", 6), ("disk", 9), ("files", 0), ("files", 3))
     }
     assert [*disks.values()] == [6, 6, 9, 0, 3]
     with pytest.raises(InvalidField, match="6 MiB"):
-        cloud.placement.accept(MachineSpec("disk", disk=5))
+        cloud.placement.accept(MachineSpec(image="disk", disk=5))
 
 
 def test_what_becomes_of_a_machine_whose_node_dies_follows_from_its_image(cloud: Cloud) -> None:
@@ -103,9 +107,9 @@ def test_what_becomes_of_a_machine_whose_node_dies_follows_from_its_image(cloud:
     cloud.add_image("disk", ImageType.QCOW2)
     cloud.add_image("files", ImageType.DOCKER)
     stay, recreate = NodeFailurePolicy.STAY, NodeFailurePolicy.RECREATE
-    assert cloud.placement.accept(MachineSpec("disk")).on_node_failure is stay
-    assert cloud.placement.accept(MachineSpec("files")).on_node_failure is recreate
-    assert cloud.placement.accept(MachineSpec("files", on_node_failure=stay)).on_node_failure is stay
+    assert cloud.placement.accept(MachineSpec(image="disk")).on_node_failure is stay
+    assert cloud.placement.accept(MachineSpec(image="files")).on_node_failure is recreate
+    assert cloud.placement.accept(MachineSpec(image="files", on_node_failure=stay)).on_node_failure is stay
 
 
 def test_the_cloud_has_a_default_of_its_own_for_each_type_and_who_says_something_has_his_way(cloud: Cloud) -> None:
@@ -115,11 +119,11 @@ def test_the_cloud_has_a_default_of_its_own_for_each_type_and_who_says_something
     stay, recreate = NodeFailurePolicy.STAY, NodeFailurePolicy.RECREATE
     settings = Settings.from_environment({"GARBI_IAAS_ON_NODE_FAILURE": "docker=stay, libvirt=recreate"})
     placement = Placement(cloud.database, settings)
-    assert placement.accept(MachineSpec("disk")).on_node_failure is recreate
-    assert placement.accept(MachineSpec("files")).on_node_failure is stay
-    assert placement.accept(MachineSpec("any", type="fake")).on_node_failure is recreate
-    assert placement.accept(MachineSpec("files", on_node_failure=recreate)).on_node_failure is recreate
-    assert placement.accept(MachineSpec("disk", on_node_failure=stay)).on_node_failure is stay
+    assert placement.accept(MachineSpec(image="disk")).on_node_failure is recreate
+    assert placement.accept(MachineSpec(image="files")).on_node_failure is stay
+    assert placement.accept(MachineSpec(image="any", type="fake")).on_node_failure is recreate
+    assert placement.accept(MachineSpec(image="files", on_node_failure=recreate)).on_node_failure is recreate
+    assert placement.accept(MachineSpec(image="disk", on_node_failure=stay)).on_node_failure is stay
 
 
 @pytest.mark.parametrize(
@@ -148,16 +152,16 @@ def test_a_port_has_one_owner_who_is_named_and_is_free_again_when_it_is_gone(clo
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        (MachineSpec("a", ports=(WEB,)), "ports"),
-        (MachineSpec("a", node="N 1"), "node"),
-        (MachineSpec("a", apart="app"), "apart"),
-        (MachineSpec("a", mem=0), "mem"),
-        (MachineSpec("a", disk=-1), "disk"),
-        (MachineSpec("a", require={"": "x"}), "require"),
-        (MachineSpec("a", labels={"garbi.epoch": "9"}), "labels"),
-        (MachineSpec("a", type="../x"), "type"),
-        (MachineSpec("a", wish=Wish.PAUSED), "state"),
-        (MachineSpec("a", strategy="random"), "strategy"),  # type: ignore[arg-type]
+        (MachineSpec(image="a", ports=(WEB,)), "ports"),
+        (MachineSpec(image="a", node="N 1"), "node"),
+        (MachineSpec(image="a", apart="app"), "apart"),
+        (MachineSpec(image="a", mem=0), "mem"),
+        (MachineSpec(image="a", disk=-1), "disk"),
+        (MachineSpec(image="a", require={"": "x"}), "require"),
+        (MachineSpec(image="a", labels={"garbi.epoch": "9"}), "labels"),
+        (MachineSpec(image="a", type="../x"), "type"),
+        (MachineSpec(image="a", state=Wish.PAUSED), "state"),
+        (MachineSpec(image="a", strategy="random"), "strategy"),  # type: ignore[arg-type]
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -191,7 +195,7 @@ def test_what_is_refused_leaves_nothing(cloud: Cloud) -> None:
 
 def test_a_key_makes_one_machine(cloud: Cloud) -> None:
     cloud.add_node()
-    spec = MachineSpec("any", type="fake", labels={"a": "1"})
+    spec = MachineSpec(image="any", type="fake", labels={"a": "1"})
     machine = cloud.placement.accept(spec, "key")
     assert cloud.placement.accept(spec, "key") == machine
     assert cloud.placement.accept(spec, "other key") != machine
@@ -204,7 +208,7 @@ def test_a_key_makes_one_machine(cloud: Cloud) -> None:
 
 def test_the_key_of_a_machine_that_is_withdrawn_may_be_used_again_and_of_one_that_is_removed_not(cloud: Cloud) -> None:
     cloud.add_node()
-    spec = MachineSpec("any", type="fake")
+    spec = MachineSpec(image="any", type="fake")
     refused = replace(cloud.placement.accept(spec, "key"), refused=True)
     with cloud.write() as transaction:
         machines.withdraw(transaction, refused, refused.created_at)
@@ -245,13 +249,13 @@ def test_an_explanation_writes_nothing(cloud: Cloud) -> None:
     cloud.add_node("n1", has=SOME)
     cloud.add_node("n2", state=NodeState.ADDING)
     before = len(cloud.events())
-    explanation = cloud.placement.explain(MachineSpec("any", type="fake"))
+    explanation = cloud.placement.explain(MachineSpec(image="any", type="fake"))
     assert explanation.chosen == "n1"
     assert [(verdict.node, verdict.fits, verdict.filter) for verdict in explanation.verdicts] == [
         ("n1", True, ""),
         ("n2", False, "state"),
     ]
-    assert cloud.placement.explain(MachineSpec("any", type="fake", mem=5000)).chosen is None
+    assert cloud.placement.explain(MachineSpec(image="any", type="fake", mem=5000)).chosen is None
     assert (cloud.node().reserved, len(cloud.events())) == (Amounts(), before)
 
 

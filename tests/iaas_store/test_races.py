@@ -36,7 +36,7 @@ OpenCloud = Callable[[], Cloud]
 def spec_of(number: int) -> MachineSpec:
     """Every third client wants memory only; the others fight for eight ports besides."""
     ports = () if number % 3 == 0 else (PublishedPort(8000 + number % 8, 80), PublishedPort(9000 + number % 4, 81))
-    return MachineSpec("any", type="fake", id=f"m{number}", mem=MEM, node="n1", ports=ports)
+    return MachineSpec(image="any", type="fake", id=f"m{number}", mem=MEM, node="n1", ports=ports)
 
 
 def outcome(cloud: Cloud, spec: MachineSpec, key: str | None = None) -> str:

@@ -28,7 +28,7 @@ def test_what_is_promised_on_one_node_is_not_there_on_the_other(cloud: Cloud, fi
     on_one_host(cloud, "n1", "n2")
     small = {"mem": 10, "cpus": 1, "disk": 10}
     cloud.add_machine(node="n1", **{**small, field: half})
-    spec = MachineSpec("any", type="fake", node="n2", **{**small, field: half})
+    spec = MachineSpec(image="any", type="fake", node="n2", **{**small, field: half})
     with pytest.raises(NothingFits) as refusal:
         cloud.placement.accept(spec)
     assert "it shares its host with node n1" in str(refusal.value.extra["verdicts"])

@@ -23,7 +23,7 @@ from garbi.hyper.model.machine import Machine, MachineSpec
 from garbi.hyper.settings import Settings
 
 PATIENCE_S = 120.0
-SPEC = MachineSpec("any", "fake", "web", mem=64)
+SPEC = MachineSpec(image="any", type="fake", id="web", mem=64)
 
 
 @dataclass

@@ -174,7 +174,7 @@ def test_a_driver_that_keeps_no_disks_removes_the_machine_and_the_event_says_so(
     agent = open_agent(Settings(data_dir=data_dir, drivers={"libvirt": {"uri": "test:///default"}}))
     try:
         agent.images.add("disk", ImageType.QCOW2, [disk.read_bytes()])
-        agent.machines.add(MachineSpec("disk", id="web", mem=64))
+        agent.machines.add(MachineSpec(image="disk", id="web", mem=64))
         agent.machines.wait_settled("web", PATIENCE_S)
         agent.machines.remove("web", KEEP_S)
         eventually("it is gone", lambda: agent.machines.wait_settled("web", 1.0) is None, PATIENCE_S)

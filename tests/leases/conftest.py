@@ -80,7 +80,7 @@ class LeasedHost:
         labels = {CONTROLLER_LABEL: controller, EPOCH_LABEL: "1"}
         order = Assignment(CONTROLLER, HOLDER, 1, number, 1) if controller == CONTROLLER else None
         self.living.machines.add(
-            MachineSpec("any", "fake", id=name, labels=labels, on_node_failure=NodeFailurePolicy(policy)),
+            MachineSpec(image="any", type="fake", id=name, labels=labels, on_node_failure=NodeFailurePolicy(policy)),
             assignment=order,
         )
         self.await_state(name, State.RUNNING)

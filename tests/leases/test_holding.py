@@ -30,7 +30,7 @@ def test_only_what_may_run_elsewhere_ends_with_its_lease(host: LeasedHost) -> No
         ("foreign", "recreate", "d1" * 16),
     ):
         host.add(name, policy=policy, controller=controller)
-    host.living.machines.add(MachineSpec("any", "fake", id="local"))
+    host.living.machines.add(MachineSpec(image="any", type="fake", id="local"))
     host.await_state("local", State.RUNNING)
     host.clock.ahead_s += TTL_S + 1
     assert host.watchdog is not None

@@ -54,7 +54,10 @@ def database_of(agent: Agent) -> Path:
 def test_i2_a_port_that_another_process_has(open_fake_agent: OpenAgent) -> None:
     port = free_port()
     agent = open_fake_agent()
-    run(agent, MachineSpec("any", "fake", "web", mem=16, ports=(PublishedPort(port, 80),), wish=Wish.STOPPED))
+    run(
+        agent,
+        MachineSpec(image="any", type="fake", id="web", mem=16, ports=(PublishedPort(port, 80),), state=Wish.STOPPED),
+    )
     assert agent.audit() == []
     agent.close()
     with subprocess.Popen(
@@ -113,7 +116,12 @@ def test_i11_a_machine_that_runs_though_its_lease_has_ended(open_fake_agent: Ope
     agent = open_fake_agent(resync_period_s=3600.0, audit_period_s=0.0)
     agent.leases.renew(renewal(None))
     leased = MachineSpec(
-        "any", "fake", "web", mem=16, labels={CONTROLLER_LABEL: CONTROLLER}, on_node_failure=NodeFailurePolicy.RECREATE
+        image="any",
+        type="fake",
+        id="web",
+        mem=16,
+        labels={CONTROLLER_LABEL: CONTROLLER},
+        on_node_failure=NodeFailurePolicy.RECREATE,
     )
     run(agent, leased)
     assert agent.audit() == []

@@ -29,7 +29,7 @@ def agent(data_dir: Path) -> Iterator[Agent]:
     try:
         agent.images.add("disk", ImageType.RAW, [b"\0" * 2**20])
         ports = (PublishedPort(free_port(), PORT),)
-        agent.machines.add(MachineSpec("disk", "libvirt", "web", mem=64, ports=ports, wish=Wish.STOPPED))
+        agent.machines.add(MachineSpec(image="disk", type="libvirt", id="web", mem=64, ports=ports, state=Wish.STOPPED))
         machine = agent.machines.wait_settled("web", 120)
         assert machine is not None
         assert (machine.state, machine.reason) == (Wish.STOPPED, "")

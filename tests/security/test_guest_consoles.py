@@ -102,7 +102,7 @@ def test_a_flood_of_a_containers_console_ends_in_a_ring_on_the_disk(host: HostAg
 
 def test_ossa_2013_021_a_virtual_machine_finds_nothing_of_its_predecessor(host: HostAgent) -> None:
     for _ in range(2):
-        host.add("heir", "talking-vm", mem=32, wish=Wish.STOPPED)
+        host.add("heir", "talking-vm", mem=32, state=Wish.STOPPED)
         disk = contents(host.disk("heir"))
         assert disk[:SECTOR] == CONTENTS["talking-vm"][1][:SECTOR], "as the image has it"
         assert len(disk) == DISK

@@ -7,6 +7,7 @@ import re
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.libvirt.domain_xml import NAMESPACE
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.machine import MachineSpec, PublishedPort, Wish
+from garbi.web.bodies import read
 
 PLACE = Path("/tmp/garbi-injected")
 """What a command in the corpus would make."""
@@ -216,14 +218,12 @@ def outcome(agent: Agent, make: Callable[[dict[str, Any]], MachineSpec], fields:
     return 201
 
 
-@pytest.mark.parametrize("field", [*MachineSpec.__dataclass_fields__, "state", "nonsense", "__class__"])
+@pytest.mark.parametrize("field", [*MachineSpec.__dataclass_fields__, "nonsense", "__class__"])
 def test_a_program_that_puts_anything_into_a_specification_is_told_so(still_server: Server, field: str) -> None:
     agent: Agent = still_server.agent
     for value in (*VALUES, [5], ["x"], {"a": 5}, {5: "a"}, [{}], [{"node_port": 1}], *CORPUS):
-        fields = {"image": "any", "type": "fake", "wish": Wish.STOPPED, field: value}
-        if field == "state":
-            del fields["wish"]
-        for make in (MachineSpec.from_mapping, lambda given: MachineSpec(**given)):
+        fields = {"image": "any", "type": "fake", "state": Wish.STOPPED, field: value}
+        for make in (partial(read, MachineSpec), lambda given: MachineSpec(**given)):
             assert outcome(agent, make, fields) in (
                 (201, 409, 422) if field in FIELDS_OF_SPECS else (201, 409, 422, None)
             )
@@ -234,7 +234,7 @@ def test_a_program_that_puts_anything_into_a_specification_is_told_so(still_serv
 @pytest.mark.parametrize("port", ["80", 80.5, True, None, -1, 0, 65536, 10**30, [], "80; reboot"])
 def test_a_port_that_is_none_is_refused(still_server: Server, port: Any) -> None:
     with pytest.raises(GarbiError):
-        still_server.agent.machines.add(MachineSpec("any", type="fake", ports=(PublishedPort(port, -1),)))
+        still_server.agent.machines.add(MachineSpec(image="any", type="fake", ports=(PublishedPort(port, -1),)))
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_domain_has_the_same_elements_whatever_its_machines_labels_say(
     host.agent.images.add("disk", ImageType.RAW, [writer(b"")])
     shapes = []
     for name, labels in (("plain", {}), ("hostile", hostile_labels)):
-        made = host.add(name, "disk", wish=Wish.STOPPED, labels=labels)
+        made = host.add(name, "disk", state=Wish.STOPPED, labels=labels)
         assert dict(made.labels) == labels
         domain = ET.fromstring(output("virsh", "-c", "qemu:///system", "dumpxml", host.daemon_name(name)))
         found = domain.findall(f"metadata/{{{NAMESPACE}}}machine/{{{NAMESPACE}}}label")
@@ -272,7 +272,7 @@ def test_a_container_is_the_same_whatever_its_machines_labels_say(
     host.agent.images.add("tree", ImageType.DOCKER, [content])
     shapes = []
     for name, labels in (("plain", {}), ("hostile", hostile_labels)):
-        host.add(name, "tree", wish=Wish.STOPPED, labels=labels)
+        host.add(name, "tree", state=Wish.STOPPED, labels=labels)
         found = json.loads(output("docker", "inspect", host.daemon_name(name)))[0]
         prefix = "garbi.label."
         kept = {key.removeprefix(prefix): text for key, text in found["Config"]["Labels"].items() if prefix in key}

@@ -167,7 +167,7 @@ def test_cve_2026_34881_no_name_of_an_image_makes_the_host_ask_anybody(
     port, came = listener
     for reference in REFERENCES:
         with pytest.raises(GarbiError) as caught:
-            host.agent.machines.add(MachineSpec(reference.format(port=port), type=type_name))
+            host.agent.machines.add(MachineSpec(image=reference.format(port=port), type=type_name))
         assert caught.value.status == 422, reference
     assert came == []
     assert host.agent.machines.list() == []

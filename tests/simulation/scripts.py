@@ -49,8 +49,8 @@ class Scene:
     def asked_for(self, node: str, policy: NodeFailurePolicy = NodeFailurePolicy.RECREATE) -> str:
         """The same, which was promised only."""
         spec = MachineSpec(
-            image="any", type="fake", mem=128, node=node, restart=RestartPolicy.NO, on_node_failure=policy,
-        )  # fmt: skip
+            image="any", type="fake", mem=128, node=node, restart=RestartPolicy.NO, on_node_failure=policy
+        )
         made = self.cloud.ask(lambda controller: controller.machines.add(spec, f"script-{policy}"))
         self.user.machines[made.id] = Owned(made.id, spec, asked_at=self.cloud.kernel.now)
         return made.id

@@ -21,12 +21,12 @@ def test_simulated_agents_have_fake_machines_only_and_ports_of_their_own(tmp_pat
         try:
             for agent in agents:
                 assert [driver.info.name for driver in agent.list_drivers()] == ["fake"]
-                machine = agent.machines.add(MachineSpec("any", type="fake", id="web", ports=(port,)))
+                machine = agent.machines.add(MachineSpec(image="any", type="fake", id="web", ports=(port,)))
                 settled = agent.machines.wait_settled(machine.id, 60)
                 assert settled is not None
                 assert settled.state is State.RUNNING
                 with pytest.raises(PortTaken, match="belongs to machine web"):
-                    agent.machines.add(MachineSpec("any", type="fake", id="other", ports=(port,)))
+                    agent.machines.add(MachineSpec(image="any", type="fake", id="other", ports=(port,)))
                 assert agent.audit() == []
         finally:
             for agent in agents:

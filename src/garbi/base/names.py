@@ -15,16 +15,17 @@ IMAGE_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', beginning and ending with a
 def check_name(field: str, value: str) -> str:
     """Return `value` if it is allowed as an id or name; raise InvalidField naming `field` otherwise."""
     if not NAME.match(value):
-        raise InvalidField(field, f"{field} {_shown(value)} is not allowed: it takes {RULE}", allowed=RULE)
+        raise InvalidField(field, f"{field} {shown(value)} is not allowed: it takes {RULE}", allowed=RULE)
     return value
 
 
 def check_image_name(field: str, value: str) -> str:
     """Return `value` if it is allowed as the name of an image; raise InvalidField naming `field` otherwise."""
     if not IMAGE_NAME.match(value) or ".." in value:
-        raise InvalidField(field, f"{field} {_shown(value)} is not allowed: it takes {IMAGE_RULE}", allowed=IMAGE_RULE)
+        raise InvalidField(field, f"{field} {shown(value)} is not allowed: it takes {IMAGE_RULE}", allowed=IMAGE_RULE)
     return value
 
 
-def _shown(value: str) -> str:
+def shown(value: str) -> str:
+    """A text as an error quotes it: not all of a long one."""
     return repr(value if len(value) <= 80 else value[:77] + "...")

@@ -53,9 +53,10 @@ def list_drivers() -> list[DriverStatus]:
 
 def add_machine(spec: MachineSpec | Mapping[str, Any]) -> Machine:
     """Make a machine, running unless its spec says otherwise. Raises as `garbi.hyper.agent.machines.Machines.add`."""
-    from garbi.hyper.model.machine import MachineSpec
+    from garbi.hyper_api.machines import MachineSpec
+    from garbi.web.bodies import read
 
-    asked = spec if isinstance(spec, MachineSpec) else MachineSpec.from_mapping(spec)
+    asked = spec if isinstance(spec, MachineSpec) else read(MachineSpec, spec)
     return _settled(_default().machines.add(asked))
 
 

@@ -10,66 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MAX_MEM = 2**24
-MAX_CPUS = 4096
-MAX_PORTS = 128
-MAX_LABELS = 64
-MAX_LABEL = 256
-MAX_IMAGE = 255
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-IMAGE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+from garbi.hyper_api.machines import EXAMPLE
+from garbi.hyper_api.vocabulary import State, Wish
 
 Moment = Annotated[str, Field(description="ISO 8601, UTC", json_schema_extra={"format": "date-time"})]
-# The patterns document; what checks is the model of the host, which explains itself.
-Name = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
-ImageReference = Annotated[
-    str, Field(json_schema_extra={"pattern": r"^[!-~]+$", "minLength": 1, "maxLength": MAX_IMAGE})
-]
-Labels = Annotated[
-    dict[str, str],
-    Field(
-        json_schema_extra={
-            "maxProperties": MAX_LABELS,
-            "propertyNames": {"pattern": r"^[!-~]+$", "maxLength": MAX_LABEL},
-            "additionalProperties": {"type": "string", "pattern": r"^[ -~]*$", "maxLength": MAX_LABEL},
-        }
-    ),
-]
-
-MachineState = Literal[
-    "pending", "creating", "stopped", "starting", "running", "paused", "stopping", "failed", "unknown", "removing"
-]
-MachineWish = Literal["running", "stopped", "paused", "removed"]
-PortProtocol = Literal["tcp", "udp"]
-FailurePolicy = Literal["stay", "recreate"]
-Restart = Literal["no", "on-failure", "always"]
 ImageFormat = Literal["qcow2", "raw", "docker", "rootfs"]
 EventKind = Literal["created", "wish", "state", "removed", "violation", "resolved"]
-
-_MACHINE_EXAMPLE: dict[str, Any] = {
-    "id": "web",
-    "name": "web",
-    "type": "docker",
-    "image": "tiny-docker",
-    "image_sha256": "9b2c1f0e6d3a4b5c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c",
-    "mem": 256,
-    "cpus": 1,
-    "node": "laptop",
-    "ports": [{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}],
-    "address": "172.30.1.2",
-    "labels": {"team": "blue"},
-    "full_copy": False,
-    "state": "running",
-    "wish": "running",
-    "settled": True,
-    "reason": "",
-    "on_node_failure": "recreate",
-    "restart": "on-failure",
-    "restarts": 0,
-    "held": False,
-    "created_at": "2026-01-02T03:04:05.678901Z",
-    "updated_at": "2026-01-02T03:04:06.123456Z",
-}
 
 
 def _example(*examples: Any) -> Any:
@@ -82,83 +28,6 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class PublishedPort(Asked):
-    """A port of the host, on every address of it, that leads to a port of a machine."""
-
-    node_port: int = Field(ge=1, le=65535)
-    machine_port: int = Field(ge=1, le=65535)
-    protocol: PortProtocol = "tcp"
-
-
-class MachineRequest(Asked):
-    """A machine to make. `id` and `name` are chosen, and `type` follows from the image, when they are not given."""
-
-    model_config = ConfigDict(
-        json_schema_extra=_example(
-            {"image": "tiny"},
-            {
-                "image": "tiny-docker",
-                "id": "web",
-                "mem": 256,
-                "cpus": 1,
-                "ports": [{"node_port": 8080, "machine_port": 80}],
-                "labels": {"team": "blue"},
-                "state": "running",
-            },
-        )
-    )
-
-    image: ImageReference = Field(description="an image of this host; where a driver may pull, a registry reference")
-    type: Name | None = Field(None, description="which driver runs it: see /hyper/drivers")
-    id: Name | None = None
-    name: Name | None = None
-    mem: int = Field(256, ge=1, le=MAX_MEM, description="MiB")
-    cpus: int = Field(1, ge=1, le=MAX_CPUS)
-    ports: list[PublishedPort] = Field(default_factory=list, max_length=MAX_PORTS)
-    labels: Labels = Field(default_factory=dict)
-    state: Literal["running", "stopped"] = Field("running", description="the wish")
-    full_copy: bool = Field(False, description="copy the whole image instead of the changes only")
-    restart: Restart = Field("on-failure", description="when it is started again after it ended by itself")
-    on_node_failure: FailurePolicy | None = None
-
-
-class WishRequest(Asked):
-    """What a machine should be."""
-
-    model_config = ConfigDict(json_schema_extra=_example({"state": "stopped"}))
-
-    state: Literal["running", "stopped", "paused"]
-
-
-class Machine(BaseModel):
-    """A machine of this host."""
-
-    model_config = ConfigDict(json_schema_extra=_example(_MACHINE_EXAMPLE))
-
-    id: str
-    name: str
-    type: str
-    image: str
-    image_sha256: str = Field(description="the content that it was made from")
-    mem: int = Field(description="MiB")
-    cpus: int
-    node: str
-    ports: list[PublishedPort]
-    address: str | None
-    labels: dict[str, str]
-    full_copy: bool
-    state: MachineState = Field(description="what the host last observed")
-    wish: MachineWish = Field(description="what the user wants")
-    settled: bool = Field(description="whether the host has done, or given up, what the user last asked for")
-    reason: str
-    on_node_failure: FailurePolicy
-    restart: Restart
-    restarts: int = Field(description="how often it was started again since it was wished to run, or ran for long")
-    held: bool = Field(description="it may not run now, and will be started when it may: the reason says why")
-    created_at: Moment
-    updated_at: Moment
-
-
 class Image(BaseModel):
     """Immutable content that machines start from; the name points to a digest."""
 
@@ -169,11 +38,11 @@ class Image(BaseModel):
                 "type": "qcow2",
                 "size": 15728640,
                 "virtual_size": 67108864,
-                "sha256": _MACHINE_EXAMPLE["image_sha256"],
+                "sha256": EXAMPLE["image_sha256"],
                 "state": "active",
-                "created_at": _MACHINE_EXAMPLE["created_at"],
+                "created_at": EXAMPLE["created_at"],
                 "cached": False,
-                "used_at": _MACHINE_EXAMPLE["created_at"],
+                "used_at": EXAMPLE["created_at"],
             }
         )
     )
@@ -198,11 +67,11 @@ class KeptDisk(BaseModel):
                 "name": "web.3",
                 "machine_id": "web",
                 "type": "libvirt",
-                "image_sha256": _MACHINE_EXAMPLE["image_sha256"],
+                "image_sha256": EXAMPLE["image_sha256"],
                 "epoch": 3,
                 "place": "/var/lib/garbi/hyper/drivers/libvirt/pool/web.3.kept",
                 "size": 4718592,
-                "kept_at": _MACHINE_EXAMPLE["created_at"],
+                "kept_at": EXAMPLE["created_at"],
                 "keep_s": 604800,
                 "left_s": 518400,
             }
@@ -308,7 +177,7 @@ class Event(BaseModel):
         json_schema_extra=_example(
             {
                 "seq": 17,
-                "at": _MACHINE_EXAMPLE["updated_at"],
+                "at": EXAMPLE["updated_at"],
                 "machine_id": "web",
                 "kind": "state",
                 "state": "running",
@@ -322,8 +191,8 @@ class Event(BaseModel):
     at: Moment
     machine_id: str = Field(description="for what an audit found: what it is about")
     kind: EventKind
-    state: MachineState | None = Field(description="none for what an audit found")
-    wish: MachineWish | None
+    state: State | None = Field(description="none for what an audit found")
+    wish: Wish | None
     reason: str
 
 

@@ -1,28 +1,12 @@
-"""What the fields of a new machine may be: the same rules on a host and in a cloud."""
+"""What fields may be that are not yet bounded where they are named (`garbi.hyper_api.machines`)."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from garbi.base.errors import InvalidField
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, Protocol, PublishedPort, RestartPolicy, Wish
-
-MAX_MEM_MIB = 2**24
-MAX_CPUS = 4096
-MAX_PORTS = 128
-MAX_LABELS = 64
-MAX_LABEL_LENGTH = 256
-MAX_IMAGE_LENGTH = 255
-HIGHEST_PORT = 65535
-
-KINDS: Mapping[str, Any] = {
-    **{"image": str, "type": str | None, "id": str | None, "name": str | None},
-    **{"full_copy": bool, "ports": tuple, "labels": Mapping, "wish": Wish},
-    **{"restart": RestartPolicy, "on_node_failure": NodeFailurePolicy | None},
-}
-"""What a program may put into each field; a number that is taken for a text would be found out too late."""
+from garbi.hyper_api.machines import MAX_LABEL_LENGTH, MAX_LABELS
 
 
 def check_kinds(spec: object, kinds: Mapping[str, Any]) -> None:
@@ -30,15 +14,7 @@ def check_kinds(spec: object, kinds: Mapping[str, Any]) -> None:
     for field, kind in kinds.items():
         value = getattr(spec, field)
         if not isinstance(value, kind):
-            shown = "state" if field == "wish" else field
-            raise InvalidField(shown, f"{shown} cannot be of the kind {type(value).__name__!r}")
-
-
-def check_image_reference(image: str) -> None:
-    """Raise InvalidField when this cannot be what names an image."""
-    if not 0 < len(image) <= MAX_IMAGE_LENGTH or any(unicodedata.category(char)[0] in "CZ" for char in image):
-        rule = f"1 to {MAX_IMAGE_LENGTH} characters without spaces and control characters"
-        raise InvalidField("image", f"image is not the name of an image: it takes {rule}", allowed=rule)
+            raise InvalidField(field, f"{field} cannot be of the kind {type(value).__name__!r}")
 
 
 def check_number(field: str, value: int, most: int, least: int = 1) -> None:
@@ -46,26 +22,6 @@ def check_number(field: str, value: int, most: int, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         rule = f"{least} to {most}"
         raise InvalidField(field, f"{field} {value!r} is not allowed: it takes {rule}", allowed=rule)
-
-
-def check_ports(ports: Iterable[PublishedPort]) -> None:
-    """Raise InvalidField when these ports cannot all be published together."""
-    wanted = [*ports]
-    if len(wanted) > MAX_PORTS:
-        raise InvalidField(
-            "ports", f"{len(wanted)} ports are too many: at most {MAX_PORTS}", allowed=f"at most {MAX_PORTS}"
-        )
-    seen = set()
-    for port in wanted:
-        if not (isinstance(port, PublishedPort) and isinstance(port.protocol, Protocol)):
-            raise InvalidField("ports", "ports take published ports", allowed="published ports")
-        for field, number in (("node_port", port.node_port), ("machine_port", port.machine_port)):
-            if not isinstance(number, int) or not 1 <= number <= HIGHEST_PORT:
-                rule = f"1 to {HIGHEST_PORT}"
-                raise InvalidField("ports", f"{field} {number!r} is not allowed: it takes {rule}", allowed=rule)
-        if (port.protocol, port.node_port) in seen:
-            raise InvalidField("ports", f"port {port.node_port}/{port.protocol} is asked for twice")
-        seen.add((port.protocol, port.node_port))
 
 
 def check_labels(labels: Mapping[str, str], field: str = "labels", most: int = MAX_LABELS) -> None:
@@ -79,11 +35,3 @@ def check_labels(labels: Mapping[str, str], field: str = "labels", most: int = M
             raise InvalidField(
                 field, f"label {str(key)[:80]!r} is not allowed: key and value take {rule}", allowed=rule
             )
-
-
-def check_first_wish(wish: Wish) -> None:
-    """Raise InvalidField when a new machine cannot be wished so."""
-    if wish not in (Wish.RUNNING, Wish.STOPPED):
-        raise InvalidField(
-            "state", f"a new machine can be wished running or stopped, not {wish}", ["running", "stopped"]
-        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from annotated_types import Ge, Le
+
+from garbi.base.bounds import ASKED
 from garbi.base.errors import InvalidField
 
 E = TypeVar("E", bound=StrEnum)
@@ -72,25 +74,20 @@ RESTARTS_FORGOTTEN_AFTER_S = 600.0
 """A machine that ran for so long has all its restarts before it again."""
 
 
+HIGHEST_PORT = 65535
+
+Port = Annotated[int, Ge(1), Le(HIGHEST_PORT)]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class PublishedPort:
     """A port of the host, on every address of it, that leads to a port of a machine."""
 
-    node_port: int
-    machine_port: int
-    protocol: Protocol = Protocol.TCP
+    __pydantic_config__ = ASKED
 
-    @classmethod
-    def from_mapping(cls, values: PublishedPort | Mapping[str, Any]) -> PublishedPort:
-        """Read a published port as REST takes it; raises InvalidField."""
-        if isinstance(values, PublishedPort):
-            return values
-        try:
-            protocol = member(Protocol, "ports", values.get("protocol", Protocol.TCP))
-            return cls(int(values["node_port"]), int(values["machine_port"]), protocol)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            shape = '{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}'
-            raise InvalidField("ports", f"a published port looks like {shape}", allowed=shape) from None
+    node_port: Port
+    machine_port: Port
+    protocol: Protocol = Protocol.TCP
 
     def __str__(self) -> str:
         suffix = "" if self.protocol is Protocol.TCP else f"/{self.protocol}"

@@ -6,22 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from garbi.hyper_api.schemas import (
-    IMAGE_PATTERN,
-    MAX_CPUS,
-    MAX_LABEL,
-    MAX_MEM,
-    MAX_PORTS,
-    Asked,
-    FailurePolicy,
-    ImageFormat,
-    ImageReference,
-    Labels,
-    Name,
-    PublishedPort,
-)
+from garbi.hyper_api.machines import ImageName, Labels, Name
+from garbi.hyper_api.schemas import Asked, ImageFormat
 
-MAX_DISK = 2**31
 MAX_OVERCOMMIT = 1000.0
 MAX_USER = 32
 MAX_PATH = 4096
@@ -30,8 +17,6 @@ MAX_NAME = 64
 ADDRESS_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"
 
 Address = Annotated[str, Field(json_schema_extra={"pattern": ADDRESS_PATTERN})]
-Strategy = Literal["spread", "pack", "load"]
-Restart = Literal["no", "on-failure", "always"]
 
 
 def examples(*given: Any) -> ConfigDict:
@@ -136,56 +121,10 @@ class NodeWishRequest(Asked):
     state: Literal["draining", "ready", "unavailable"]
 
 
-class MachineRequest(Asked):
-    """A machine to make. `id`, `name` and `node` are chosen, `type` follows from the image, when they are not given."""
-
-    model_config = examples(
-        {"image": "tiny"},
-        {
-            "image": "tiny-docker",
-            "id": "web",
-            "mem": 256,
-            "cpus": 1,
-            "node": "n1",
-            "ports": [{"node_port": 8080, "machine_port": 80}],
-            "labels": {"team": "blue"},
-        },
-        {"image": "tiny", "require": {"rack": "a"}, "apart": "team", "labels": {"team": "red"}, "strategy": "pack"},
-    )
-
-    image: ImageReference = Field(description="an image of this cloud")
-    type: Name | None = Field(None, description="which driver runs it")
-    id: Name | None = None
-    name: Name | None = None
-    mem: int = Field(256, ge=1, le=MAX_MEM, description="MiB")
-    cpus: int = Field(1, ge=1, le=MAX_CPUS)
-    disk: int = Field(0, ge=0, le=MAX_DISK, description="MiB that are reserved; 0: what the image unfolds to")
-    node: Name | None = Field(None, description="the node that it must run on; to publish ports, it must be given")
-    ports: list[PublishedPort] = Field(default_factory=list, max_length=MAX_PORTS)
-    labels: Labels = Field(default_factory=dict)
-    require: Labels = Field(default_factory=dict, description="labels that its node must have")
-    apart: str | None = Field(
-        None, max_length=MAX_LABEL, description="key of a label: no two machines with the same value of it share a node"
-    )
-    strategy: Strategy | None = Field(None, description="what decides among the nodes that fit")
-    state: Literal["running", "stopped"] = Field("running", description="the wish")
-    full_copy: bool = Field(False, description="copy the whole image instead of the changes only")
-    restart: Restart = Field("on-failure", description="when its node starts it again after it ended by itself")
-    on_node_failure: FailurePolicy | None = None
-
-
-class MachineWishRequest(Asked):
-    """What a machine should be."""
-
-    model_config = examples({"state": "stopped"})
-
-    state: Literal["running", "stopped", "paused"]
-
-
 class ImageRequest(Asked):
     """An image to fill: its content follows by `PUT /iaas/images/{name}/file`."""
 
     model_config = examples({"name": "tiny", "type": "qcow2"})
 
-    name: Annotated[str, Field(json_schema_extra={"pattern": IMAGE_PATTERN})]
+    name: ImageName
     type: ImageFormat

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from garbi.hyper_api import schemas as host
-from garbi.hyper_api.schemas import FailurePolicy, ImageFormat, MachineState, MachineWish, Moment, PublishedPort
-from garbi.iaas_api.requests import Restart, Strategy, examples
+from garbi.hyper_api.schemas import ImageFormat, Moment
+from garbi.iaas_api.machines import Strategy
+from garbi.iaas_api.requests import examples
 
 NodeState = Literal["adding", "ready", "draining", "unreachable", "unavailable", "failed", "removing"]
 OperationState = Literal["running", "done", "failed"]
@@ -180,68 +181,6 @@ class Image(BaseModel):
     state: Literal["queued", "uploading", "active", "failed"]
     reason: str = Field(description="why it failed")
     created_at: Moment
-
-
-class Machine(BaseModel):
-    """A machine of the cloud."""
-
-    model_config = examples(
-        {
-            "id": "web",
-            "name": "web",
-            "type": "docker",
-            "image": "tiny-docker",
-            "image_sha256": _SHA256,
-            "mem": 256,
-            "cpus": 1,
-            "disk": 0,
-            "node": "n1",
-            "ports": [{"node_port": 8080, "machine_port": 80, "protocol": "tcp"}],
-            "address": "172.30.1.2",
-            "labels": {"team": "blue"},
-            "require": {},
-            "apart": "team",
-            "full_copy": False,
-            "state": "running",
-            "wish": "running",
-            "settled": True,
-            "reason": "",
-            "on_node_failure": "recreate",
-            "restart": "on-failure",
-            "epoch": 1,
-            "operation": _OPERATION,
-            "seen_at": _UPDATED,
-            "created_at": _CREATED,
-            "updated_at": _UPDATED,
-        }
-    )
-
-    id: str
-    name: str
-    type: str
-    image: str
-    image_sha256: str = Field(description="the content that it was made from")
-    mem: int = Field(description="MiB")
-    cpus: int
-    disk: int = Field(description="MiB that are reserved")
-    node: str | None
-    ports: list[PublishedPort]
-    address: str | None
-    labels: dict[str, str]
-    require: dict[str, str]
-    apart: str | None
-    full_copy: bool
-    state: MachineState = Field(description="what its node last observed")
-    wish: MachineWish = Field(description="what the user wants")
-    settled: bool = Field(description="whether its node has done, or given up, what the user last asked for")
-    reason: str
-    on_node_failure: FailurePolicy
-    restart: Restart
-    epoch: int = Field(description="the number of its assignment to a node; grows when it is moved")
-    operation: str | None = Field(description="the last one: see /iaas/operations/{id}")
-    seen_at: Moment | None = Field(description="when its node last spoke of it")
-    created_at: Moment
-    updated_at: Moment
 
 
 class Verdict(BaseModel):

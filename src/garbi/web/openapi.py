@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from garbi.hyper_api.schemas import Problem
+from garbi.web.bodies import describe_bodies
 
 OWN_SCHEMAS = ("HTTPValidationError", "ValidationError")
 """What FastAPI adds for its own error format, which is not used here."""
@@ -28,6 +29,7 @@ def describer(app: FastAPI) -> Callable[[], dict[str, Any]]:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    describe_bodies(app, document)
     for name in OWN_SCHEMAS:
         schemas.pop(name, None)
     schemas["Problem"] = Problem.model_json_schema()

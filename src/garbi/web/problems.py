@@ -26,6 +26,7 @@ from garbi.base.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
+from garbi.base.names import shown
 from garbi.base.problem import MEDIA_TYPE, TYPE_PREFIX, to_problem
 
 RETRY_AFTER_S = 5
@@ -48,13 +49,24 @@ RULES = {
     "literal_error": "{expected}",
     "enum": "{expected}",
     "list_type": "a list",
+    "tuple_type": "a list",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "greater_than": "more than {gt}",
     "dict_type": "an object",
+    "mapping_type": "an object",
+    "dataclass_type": "an object",
+    "rule": "{takes}",
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
 """What a field takes, by the validator's kind of error."""
 
-WRONG = {"missing": "{field} is missing", "extra_forbidden": "no field is called {field}"}
+WRONG = {
+    "missing": "{field} is missing",
+    "extra_forbidden": "no field is called {field}",
+    "unexpected_keyword_argument": "no field is called {field}",
+}
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +139,8 @@ def _explain(found: Mapping[str, Any]) -> GarbiError:
     kind, location, context = found["type"], found["loc"], found.get("ctx") or {}
     path = ".".join(str(part) for part in location[1:])
     if kind == "json_invalid":
-        return MalformedRequest(f"the body is not JSON: {context.get('error', 'it ends early')}, at character {path}")
+        place = f", at character {path}" if path else ""
+        return MalformedRequest(f"the body is not JSON: {context.get('error', 'it ends early')}{place}")
     if not path:
         return InvalidField("body", "the body must be a JSON object", allowed="a JSON object")
     field = path if len(path) <= MAX_SHOWN else path[: MAX_SHOWN - 1] + "…"
@@ -136,6 +149,10 @@ def _explain(found: Mapping[str, Any]) -> GarbiError:
     allowed = RULES.get(kind, "").format(**context)
     if not allowed:
         return InvalidField(field, f"{field} is not allowed: {found['msg']}")
+    if kind == "rule" and isinstance(found["input"], str):
+        return InvalidField(
+            field, f"{field} {shown(found['input'])} is not allowed: it takes {allowed}", allowed=allowed
+        )
     return InvalidField(field, f"{field} takes {allowed}", allowed=allowed)
 
 

@@ -88,7 +88,7 @@ def test_a_wish_that_no_agent_fulfilled_is_fulfilled_by_the_next(host: HostAgent
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_port_that_was_taken_while_no_agent_ran_is_not_fought_over(host: HostAgent, kind: str) -> None:
     (web,) = ports(80)
-    host.add("late", kind, web, wish=Wish.STOPPED)
+    host.add("late", kind, web, state=Wish.STOPPED)
     host.close()
     with other_process("tcp", web.node_port) as (pid, outcome):
         assert outcome == "taken"
@@ -107,7 +107,7 @@ def test_after_a_reboot_of_the_host_what_ran_runs_again_with_its_ports(
     published = {kind: ports(80)[0] for kind in KINDS}
     for kind, web in published.items():
         host.run(f"on-{kind}", kind, web)
-        host.add(f"off-{kind}", kind, wish=Wish.STOPPED)
+        host.add(f"off-{kind}", kind, state=Wish.STOPPED)
     network, table = f"garbi-{host.cluster_id[:8]}", f"garbi_{host.cluster_id[:8]}"
     host.close()
     output("docker", "stop", "-t", "0", host.daemon_name("on-container"))

@@ -82,7 +82,7 @@ def test_an_engine_comes_back_and_the_states_are_those_of_its_containers(
 ) -> None:
     (web,) = ports(80)
     on_engine.run("serving", CONTAINER, web)
-    on_engine.add("resting", CONTAINER, wish=Wish.STOPPED)
+    on_engine.add("resting", CONTAINER, state=Wish.STOPPED)
     facts_when_up(web)
     before = incarnation(on_engine.pid("serving", CONTAINER))
     engine.stop(how)

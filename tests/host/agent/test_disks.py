@@ -47,9 +47,9 @@ def test_a_machine_of_a_large_image_costs_kilobytes(
     with path.open("rb") as file:
         image = host.agent.images.add(f"large-{kind}", kind, iter(lambda: file.read(MIB), b""))
     assert image.virtual_size == size
-    host.add("small", VM, wish=Wish.STOPPED)
+    host.add("small", VM, state=Wish.STOPPED)
     for number in range(2):
-        assert host.add(f"large-{number}", f"large-{kind}", wish=Wish.STOPPED).state is State.STOPPED
+        assert host.add(f"large-{number}", f"large-{kind}", state=Wish.STOPPED).state is State.STOPPED
         disk = host.disk(f"large-{number}")
         assert allocated(disk) <= 512 * KIB
         about = described(disk)

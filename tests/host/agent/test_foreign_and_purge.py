@@ -88,7 +88,7 @@ def test_a_purge_leaves_nothing_of_machines_in_any_state(host: HostAgent) -> Non
     for kind in KINDS:
         web, udp = page_and_echo()
         host.run(f"running-{kind}", kind, web, udp)
-        host.add(f"waiting-{kind}", kind, wish=Wish.STOPPED)
+        host.add(f"waiting-{kind}", kind, state=Wish.STOPPED)
         host.run(f"frozen-{kind}", kind)
         host.wish(f"frozen-{kind}", Wish.PAUSED)
         facts_when_up(web)

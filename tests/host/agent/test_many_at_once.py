@@ -44,7 +44,7 @@ def test_machines_made_at_once_are_all_made_and_removals_win_over_what_is_in_fli
 def test_of_many_who_want_one_port_one_gets_it(host: HostAgent) -> None:
     def want(number: int) -> str:
         kind = VM if number % 2 else CONTAINER
-        spec = MachineSpec(image=kind, id=f"one-{number}", mem=64, ports=(port,), wish=Wish.STOPPED)
+        spec = MachineSpec(image=kind, id=f"one-{number}", mem=64, ports=(port,), state=Wish.STOPPED)
         try:
             return host.agent.machines.add(spec).id
         except PortTaken:

@@ -183,7 +183,7 @@ def test_ports_stay_with_a_machine_that_died(host: HostAgent, kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_machine_made_without_being_started_has_its_ports_already(host: HostAgent, kind: str) -> None:
     (web,) = ports(80)
-    assert host.add("waiting", kind, web, wish=Wish.STOPPED).state is State.STOPPED
+    assert host.add("waiting", kind, web, state=Wish.STOPPED).state is State.STOPPED
     assert attempts(web) == NOBODY
     host.remove("waiting")
 

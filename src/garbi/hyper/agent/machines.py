@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy import Connection
 
 from garbi.base.clock import Clock, to_wire
+from garbi.base.documents import fields_of
 from garbi.base.errors import (
     AbilityMissing,
     AlreadyInState,
@@ -33,12 +34,13 @@ from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.kept import LONGEST_KEEP_S
 from garbi.hyper.model.machine import Machine, MachineSpec, NodeFailurePolicy, State, Wish
 from garbi.hyper.model.query import MachineQuery
-from garbi.hyper.model.validation import check_spec
 from garbi.hyper.store import events, idempotency
 from garbi.hyper.store import machines as table
 from garbi.hyper.store.database import Database
 from garbi.hyper_api.assignment import Assignment
+from garbi.hyper_api.machines import MachineShape
 from garbi.hyper_api.validation import check_number
+from garbi.web.bodies import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Machines:
         UnknownType, AlreadyExists, PortTaken, CapacityExceeded, DriverUnavailable, NoSpace; nothing is kept of what was
         refused.
         """
-        check_spec(spec)
+        check(spec)
         self._check_order(assignment)
         fingerprint = _fingerprint(spec)
         if idempotency_key is not None:
@@ -251,23 +253,20 @@ class Machines:
         now = self._clock.now()
         machine_id = spec.id or secrets.token_hex(16)
         return Machine(
-            id=machine_id,
-            name=spec.name or machine_id,
-            type=choice.type,
-            image=spec.image,
+            **fields_of(MachineShape, spec)
+            | {
+                "id": machine_id,
+                "name": spec.name or machine_id,
+                "type": choice.type,
+                "ports": tuple(sorted(spec.ports)),
+            },
             image_sha256=choice.sha256,
-            mem=spec.mem,
-            cpus=spec.cpus,
             node=self._host.node,
-            ports=tuple(sorted(spec.ports)),
-            labels=dict(spec.labels),
-            full_copy=spec.full_copy,
-            wish=spec.wish,
+            wish=spec.state,
             state=State.PENDING,
             reason="",
             address=None,
             mac=_random_mac() if network is not None else None,
-            restart=spec.restart,
             on_node_failure=spec.on_node_failure or _default_policy(network),
             generation=1,
             settled_generation=0,
@@ -321,7 +320,9 @@ def _check_latest(machine: Machine, assignment: Assignment) -> None:
 
 
 def _fingerprint(spec: MachineSpec) -> str:
-    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
+    asked = asdict(spec)
+    asked["wish"] = asked.pop("state")  # as earlier versions have it: a request may come again after an upgrade
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _has_reached(machine: Machine, wish: Wish) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from garbi.base.errors import InvalidField
 from garbi.base.transitions import Transition, TransitionTable
+from garbi.hyper_api.machines import MachineFacts
+from garbi.hyper_api.machines import MachineSpec as MachineSpec
 from garbi.hyper_api.vocabulary import NodeFailurePolicy as NodeFailurePolicy
 from garbi.hyper_api.vocabulary import Protocol as Protocol
 from garbi.hyper_api.vocabulary import PublishedPort as PublishedPort
 from garbi.hyper_api.vocabulary import RestartPolicy as RestartPolicy
 from garbi.hyper_api.vocabulary import State as State
 from garbi.hyper_api.vocabulary import Wish as Wish
-from garbi.hyper_api.vocabulary import member
 
 
 class Awaits(StrEnum):
@@ -31,51 +28,13 @@ class Awaits(StrEnum):
     ATTEMPT = "attempt"
 
 
-@dataclass(frozen=True, slots=True)
-class MachineSpec:
-    """What a user asks for. `mem` in MiB, `cpus` in processors; `id` and `name` are chosen when they are None."""
-
-    image: str
-    type: str | None = None
-    id: str | None = None
-    name: str | None = None
-    mem: int = 256
-    cpus: int = 1
-    ports: tuple[PublishedPort, ...] = ()
-    labels: dict[str, str] = field(default_factory=dict)
-    wish: Wish = Wish.RUNNING
-    full_copy: bool = False
-    restart: RestartPolicy = RestartPolicy.ON_FAILURE
-    on_node_failure: NodeFailurePolicy | None = None
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> MachineSpec:
-        """Read a specification as REST takes it (`state` is the wish); raises InvalidField, which names the field."""
-        fields = dict(values)
-        if "state" in fields:
-            fields["wish"] = member(Wish, "state", fields.pop("state"))
-        unknown = sorted(fields.keys() - cls.__dataclass_fields__.keys())
-        if unknown or "image" not in fields:
-            known = sorted({*cls.__dataclass_fields__} - {"wish"} | {"state"})
-            text = f"a machine has no field {unknown[0]!r}" if unknown else "a machine needs the field 'image'"
-            raise InvalidField(unknown[0] if unknown else "image", text, allowed=known)
-        for name, kind in (("restart", RestartPolicy), ("on_node_failure", NodeFailurePolicy)):
-            if fields.get(name) is not None:
-                fields[name] = member(kind, name, fields[name])
-        ports = fields.get("ports", ())
-        if not isinstance(ports, list | tuple):
-            raise InvalidField("ports", "ports take a list of published ports", allowed="a list")
-        fields["ports"] = tuple(PublishedPort.from_mapping(port) for port in ports)
-        return cls(**fields)
-
-
 REACHED = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}
 """The state in which a wish is fulfilled; a machine that was to be removed is gone then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """A machine as the store keeps it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(MachineFacts):
+    """A machine as the store keeps it: what travels of it, and what only its host knows.
 
     `generation` counts the user's wishes; `settled_generation` is the last one that the host fulfilled or gave up on, so that
     a machine that ends by itself is not taken for one that has yet to start. `boot_id` is the boot of the host in which it was
@@ -86,29 +45,11 @@ class Machine:
     outlives it. `engine_life` is the life of its engine in which it was last seen on; empty once it was seen off.
     """
 
-    id: str
-    name: str
-    type: str
-    image: str
-    image_sha256: str
-    mem: int
-    cpus: int
     node: str
-    ports: tuple[PublishedPort, ...]
-    labels: dict[str, str]
-    full_copy: bool
-    wish: Wish
-    state: State
-    reason: str
-    address: str | None
     mac: str | None
-    restart: RestartPolicy
-    on_node_failure: NodeFailurePolicy
     generation: int
     settled_generation: int
     boot_id: str
-    created_at: datetime
-    updated_at: datetime
     awaits: Awaits = Awaits.NOTHING
     restarts: int = 0
     attempts: int = 0

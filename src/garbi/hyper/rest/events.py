@@ -35,7 +35,7 @@ def describe(event: Event) -> schemas.Event:
         at=to_wire(event.at),
         machine_id=event.machine_id,
         kind=event.kind.value,
-        state=None if event.state is None else event.state.value,
-        wish=None if event.wish is None else event.wish.value,
+        state=event.state,
+        wish=event.wish,
         reason=event.reason,
     )

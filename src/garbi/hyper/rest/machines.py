@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 
-from garbi.base.clock import to_wire
 from garbi.base.errors import (
     AbilityMissing,
     AlreadyExists,
@@ -29,20 +28,14 @@ from garbi.base.errors import (
     UnsupportedMedia,
 )
 from garbi.hyper.model.kept import LONGEST_KEEP_S
-from garbi.hyper.model.machine import (
-    REACHED,
-    Machine,
-    MachineSpec,
-    NodeFailurePolicy,
-    Protocol,
-    PublishedPort,
-    RestartPolicy,
-    Wish,
-)
+from garbi.hyper.model.machine import REACHED, Machine
 from garbi.hyper.model.query import MACHINE_FILTERS, MachineQuery
 from garbi.hyper.rest.leases import Ordered
 from garbi.hyper.rest.state import AgentOf, Server
+from garbi.hyper_api import machines as wire
 from garbi.hyper_api import schemas
+from garbi.web.answers import respond, respond_list
+from garbi.web.bodies import Body
 from garbi.web.listing import link_next, parameters, read_list, takes
 from garbi.web.preferences import IdempotencyKey, Looking, Waiting
 from garbi.web.problems import documented
@@ -58,21 +51,23 @@ no_query = [Depends(takes())]
 
 @router.get(
     "/hyper/machines",
+    response_model=list[wire.Machine],
     responses=documented(UnknownFilter, InvalidField),
     openapi_extra=parameters(MACHINE_FILTERS),
 )
-def list_machines(request: Request, response: Response, agent: AgentOf) -> list[schemas.Machine]:
+def list_machines(request: Request, response: Response, agent: AgentOf) -> Response:
     """List the machines of this host, the oldest first."""
     asked = read_list(request, MACHINE_FILTERS)
     query = MachineQuery(asked.filters, asked.limit, asked.marker)
-    found = [describe(machine) for machine in agent.machines.list(query)]
+    found = agent.machines.list(query)
     link_next(request, response, asked, found, "id")
-    return found
+    return respond_list(wire.Machine, found, response)
 
 
 @router.post(
     "/hyper/machines",
     status_code=201,
+    response_model=wire.Machine,
     dependencies=no_query,
     responses=documented(
         MalformedRequest, UnknownFilter, NotFound, AlreadyExists, PortTaken, CapacityExceeded, Conflict, StaleOrder,
@@ -80,34 +75,40 @@ def list_machines(request: Request, response: Response, agent: AgentOf) -> list[
     ),
 )  # fmt: skip
 def add_machine(
-    body: schemas.MachineRequest,
+    spec: Annotated[wire.MachineSpec, Depends(Body(wire.MachineSpec))],
     response: Response,
     server: Server,
     patience: Waiting,
     key: IdempotencyKey,
     ordered: Ordered,
-) -> schemas.Machine:
+) -> Response:
     """Make a machine and, unless `state` says `stopped`, start it; wait until it runs, fails, or patience ends.
 
     A request that comes again with its `Idempotency-Key` is answered with the machine as it is by then, and changes nothing.
     """
-    machine = server.agent.machines.add(read_spec(body), key, ordered)
+    machine = server.agent.machines.add(spec, key, ordered)
     response.headers["Location"] = f"/hyper/machines/{machine.id}"
-    return describe(_present(server.settled(machine, patience, response), machine.id))
+    return respond(wire.Machine, _present(server.settled(machine, patience, response), machine.id), response, 201)
 
 
-@router.get("/hyper/machines/{id}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
-def show_machine(id: str, response: Response, server: Server, patience: Looking) -> schemas.Machine:
+@router.get(
+    "/hyper/machines/{id}",
+    response_model=wire.Machine,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound),
+)
+def show_machine(id: str, response: Response, server: Server, patience: Looking) -> Response:
     """Show one machine; with `Prefer: wait=N`, once it has settled."""
     machine = server.settled(server.agent.machines.get(id), patience, response)
-    return describe(_present(machine, id))
+    return respond(wire.Machine, _present(machine, id), response)
 
 
 @router.put(
     "/hyper/machines/{id}",
+    response_model=wire.Machine,
     dependencies=no_query,
     responses={
-        202: {"description": "The wish is taken, and being fulfilled", "model": schemas.Machine},
+        202: {"description": "The wish is taken, and being fulfilled", "model": wire.Machine},
         **documented(
             MalformedRequest, UnknownFilter, NotFound, AlreadyInState, NotAsWished, AbilityMissing, Conflict, StaleOrder,
             UnsupportedMedia, InvalidField, DriverUnavailable,
@@ -115,21 +116,24 @@ def show_machine(id: str, response: Response, server: Server, patience: Looking)
     },
 )  # fmt: skip
 def wish_machine(
-    id: str, body: schemas.WishRequest, response: Response, server: Server, patience: Waiting, ordered: Ordered
-) -> schemas.Machine:
+    id: str,
+    change: Annotated[wire.MachineChange, Depends(Body(wire.MachineChange))],
+    response: Response,
+    server: Server,
+    patience: Waiting,
+    ordered: Ordered,
+) -> Response:
     """Start, stop, pause or resume a machine, by saying what it should be; wait until it is, or patience ends.
 
     200: it is so. 202: it is on its way. 409 `not-as-wished`: it did not become so; the detail says why, and whether it is
     tried again.
     """
-    wish = Wish(body.state)
-    machine = _present(server.settled(server.agent.machines.wish(id, wish, ordered), patience, response), id)
-    if not machine.settled:
-        response.status_code = 202
-    elif machine.state is not REACHED[wish]:
+    wished = server.agent.machines.wish(id, change.state, ordered)
+    machine = _present(server.settled(wished, patience, response), id)
+    if machine.settled and machine.state is not REACHED[change.state]:
         why = machine.reason or f"it is to be {machine.wish} by now"
         raise NotAsWished(f"{id} is {machine.state}: {why}", state=machine.state.value)
-    return describe(machine)
+    return respond(wire.Machine, machine, response, 200 if machine.settled else 202)
 
 
 @router.delete(
@@ -138,7 +142,7 @@ def wish_machine(
     response_class=Response,
     dependencies=[Depends(takes("keep_s"))],
     responses={
-        202: {"description": "It is being removed", "model": schemas.Machine},
+        202: {"description": "It is being removed", "model": wire.Machine},
         **documented(MalformedRequest, UnknownFilter, NotFound, Conflict, StaleOrder, InvalidField, DriverUnavailable),
     },
 )
@@ -153,8 +157,7 @@ def remove_machine(id: str, server: Server, patience: Waiting, ordered: Ordered,
     machine = None if going is None else server.settled(going, patience, gone)
     if machine is None:
         return gone
-    headers = {name: value for name, value in gone.headers.items() if name == "preference-applied"}
-    return JSONResponse(describe(machine).model_dump(), status_code=202, headers=headers)
+    return respond(wire.Machine, machine, gone, 202)
 
 
 @router.get(
@@ -202,57 +205,6 @@ def show_traces(
     """What is left of a machine: whether it is recorded here, and whether its engine has it, which is asked."""
     found = agent.machines.find_traces(id, type, ordered)
     return schemas.Traces(id=id, type=type, recorded=found.recorded, at_engine=found.at_engine)
-
-
-def read_spec(body: schemas.MachineRequest) -> MachineSpec:
-    """What a request asks for as a value; the model checks it."""
-    return MachineSpec(
-        image=body.image,
-        type=body.type,
-        id=body.id,
-        name=body.name,
-        mem=body.mem,
-        cpus=body.cpus,
-        ports=tuple(PublishedPort(port.node_port, port.machine_port, Protocol(port.protocol)) for port in body.ports),
-        labels=body.labels,
-        wish=Wish(body.state),
-        full_copy=body.full_copy,
-        restart=RestartPolicy(body.restart),
-        on_node_failure=None if body.on_node_failure is None else NodeFailurePolicy(body.on_node_failure),
-    )
-
-
-def describe(machine: Machine) -> schemas.Machine:
-    """A machine as it travels."""
-    return schemas.Machine(
-        id=machine.id,
-        name=machine.name,
-        type=machine.type,
-        image=machine.image,
-        image_sha256=machine.image_sha256,
-        mem=machine.mem,
-        cpus=machine.cpus,
-        node=machine.node,
-        ports=[
-            schemas.PublishedPort(
-                node_port=port.node_port, machine_port=port.machine_port, protocol=port.protocol.value
-            )
-            for port in machine.ports
-        ],
-        address=machine.address,
-        labels=machine.labels,
-        full_copy=machine.full_copy,
-        state=machine.state.value,
-        wish=machine.wish.value,
-        settled=machine.settled,
-        reason=machine.reason,
-        on_node_failure=machine.on_node_failure.value,
-        restart=machine.restart.value,
-        restarts=machine.restarts,
-        held=machine.held,
-        created_at=to_wire(machine.created_at),
-        updated_at=to_wire(machine.updated_at),
-    )
 
 
 def _present(machine: Machine | None, machine_id: str) -> Machine:

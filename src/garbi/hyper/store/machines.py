@@ -12,17 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from garbi.base.clock import from_wire, to_wire
+from garbi.base.clock import to_wire
 from garbi.base.errors import AlreadyExists, CapacityExceeded, InvalidField, PortTaken, UnknownImage
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.model.event import EventKind
 from garbi.hyper.model.machine import (
     Awaits,
     Machine,
-    NodeFailurePolicy,
     Protocol,
     PublishedPort,
-    RestartPolicy,
     State,
     Wish,
 )
@@ -30,6 +28,7 @@ from garbi.hyper.model.query import MachineQuery
 from garbi.hyper.store import events
 from garbi.hyper.store.database import Transaction
 from garbi.hyper.store.schema import images, machines, ports
+from garbi.storage.rows import row_of, thing_of
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - published ports are on every address of the host
 NUMBERS = ("mem", "cpus")
@@ -281,73 +280,10 @@ MEANT = ("awaits", "restarts", "attempts")
 WISHED = ("wish", "generation", *MEANT, "lease", "keep_s")
 """The columns that a wish changes."""
 
-KEPT = (
-    "id",
-    "name",
-    "type",
-    "image",
-    "image_sha256",
-    "mem",
-    "cpus",
-    "node",
-    "labels",
-    "full_copy",
-    "wish",
-    "state",
-    "reason",
-    "address",
-    "mac",
-    "restart",
-    "on_node_failure",
-    "generation",
-    "settled_generation",
-    "boot_id",
-    "awaits",
-    "restarts",
-    "attempts",
-    "lease",
-    "ordered",
-    "keep_s",
-    "engine_life",
-)
-
 
 def _to_row(machine: Machine) -> dict[str, Any]:
-    row = {name: getattr(machine, name) for name in KEPT}
-    row["reserved_address"] = machine.address if machine.mac else None
-    return row | {"created_at": to_wire(machine.created_at), "updated_at": to_wire(machine.updated_at)}
+    return row_of(Machine, machine, ("ports",)) | {"reserved_address": machine.address if machine.mac else None}
 
 
 def _from_row(row: Row[Any], published: tuple[PublishedPort, ...]) -> Machine:
-    return Machine(
-        id=row.id,
-        name=row.name,
-        type=row.type,
-        image=row.image,
-        image_sha256=row.image_sha256,
-        mem=row.mem,
-        cpus=row.cpus,
-        node=row.node,
-        ports=published,
-        labels=dict(row.labels),
-        full_copy=row.full_copy,
-        wish=Wish(row.wish),
-        state=State(row.state),
-        reason=row.reason,
-        address=row.address,
-        mac=row.mac,
-        restart=RestartPolicy(row.restart),
-        on_node_failure=NodeFailurePolicy(row.on_node_failure),
-        generation=row.generation,
-        settled_generation=row.settled_generation,
-        boot_id=row.boot_id,
-        created_at=from_wire(row.created_at),
-        updated_at=from_wire(row.updated_at),
-        awaits=Awaits(row.awaits),
-        restarts=row.restarts,
-        attempts=row.attempts,
-        lease=row.lease,
-        ordered=row.ordered,
-        keep_s=row.keep_s,
-        engine_life=row.engine_life,
-    )
+    return thing_of(Machine, row, ports=published)

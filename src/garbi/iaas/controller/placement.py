@@ -13,8 +13,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from garbi.base.clock import Clock, SystemClock
+from garbi.base.documents import fields_of
 from garbi.base.errors import AlreadyExists, Busy, NotFound, StaleWrite
 from garbi.base.failpoints import reach
+from garbi.hyper_api.machines import MachineShape
 from garbi.hyper_api.vocabulary import State
 from garbi.iaas.controller.choosing import Choice, choose
 from garbi.iaas.model.machine import Machine, MachineSpec, Strategy
@@ -27,6 +29,7 @@ from garbi.iaas.settings import Settings
 from garbi.iaas.store import candidates, idempotency, machines, nodes, operations
 from garbi.iaas.store.database import Database, Transaction
 from garbi.storage.conversion import Undone
+from garbi.web.bodies import check
 
 ATTEMPTS = 10
 """How often a placement is tried whose node or port another was given first."""
@@ -84,8 +87,9 @@ class Placement:
         With an idempotency `key`, a second call returns the machine of the first, as it is by then. Raises InvalidField,
         UnknownImage, AlreadyExists, PortTaken, NothingFits; Conflict when the key was used for something else; NoSpace; Busy.
         """
+        check(spec)
         check_spec(spec)
-        fingerprint = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
+        fingerprint = _fingerprint(spec)
         if key is not None:
             with self._database.read() as connection:
                 earlier = self._earlier(connection, key, fingerprint)
@@ -97,6 +101,7 @@ class Placement:
 
     def explain(self, spec: MachineSpec) -> Explanation:
         """Where the machine would be put, with each node's verdict; nothing is written. Raises InvalidField, UnknownImage."""
+        check(spec)
         check_spec(spec)
         with self._database.read() as connection:
             world = _World.read(connection)
@@ -190,26 +195,23 @@ class Placement:
     def _draft(self, spec: MachineSpec, machine_id: str, choice: Choice, node: str) -> Machine:
         now = self._clock.now()
         return Machine(
-            id=machine_id,
-            name=spec.name or machine_id,
-            type=choice.type,
-            image=spec.image,
+            **fields_of(MachineShape, spec)
+            | {
+                "id": machine_id,
+                "name": spec.name or machine_id,
+                "type": choice.type,
+                "ports": tuple(sorted(spec.ports)),
+            },
             image_sha256=choice.sha256,
-            mem=choice.amounts.mem,
-            cpus=choice.amounts.cpus,
             disk=choice.amounts.disk,
             node=node,
-            ports=tuple(sorted(spec.ports)),
-            labels=dict(spec.labels),
             require=dict(spec.require),
             apart=spec.apart,
-            full_copy=spec.full_copy,
-            wish=spec.wish,
+            wish=spec.state,
             state=State.PENDING,
             reason="",
             refused=False,
             address=None,
-            restart=spec.restart,
             on_node_failure=choice.on_node_failure,
             generation=1,
             told_generation=0,
@@ -265,6 +267,12 @@ def _chosen(explanation: Explanation) -> str:
     if explanation.chosen is None:
         raise explanation.to_error()
     return explanation.chosen
+
+
+def _fingerprint(spec: MachineSpec) -> str:
+    asked = asdict(spec)
+    asked["wish"] = asked.pop("state")  # as earlier versions have it: a request may come again after an upgrade
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _operation(machine: Machine) -> Operation:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from garbi.base.documents import document_of
+from garbi.hyper_api.machines import MachineSpec
 from garbi.hyper_api.vocabulary import Wish
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.marks import marks
@@ -11,22 +13,10 @@ from garbi.iaas.model.marks import marks
 
 def order_of(machine: Machine, image_name: str, controller_id: str) -> dict[str, Any]:
     """What makes a machine on its node, from the image that the node has under that name."""
-    return {
+    return document_of(MachineSpec, machine) | {
         "image": image_name or machine.image,
-        "type": machine.type,
-        "id": machine.id,
-        "name": machine.name,
-        "mem": machine.mem,
-        "cpus": machine.cpus,
-        "ports": [
-            {"node_port": port.node_port, "machine_port": port.machine_port, "protocol": port.protocol.value}
-            for port in machine.ports
-        ],
         "labels": {**machine.labels, **marks(controller_id, machine.epoch)},
-        "full_copy": machine.full_copy,
-        "state": "stopped" if machine.wish is Wish.STOPPED else "running",
-        "restart": machine.restart.value,
-        "on_node_failure": machine.on_node_failure.value,
+        "state": Wish.STOPPED if machine.wish is Wish.STOPPED else Wish.RUNNING,
     }
 
 

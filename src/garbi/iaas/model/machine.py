@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from enum import StrEnum
 
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, PublishedPort, RestartPolicy, State, Wish
+from garbi.hyper_api.vocabulary import State, Wish
 from garbi.iaas.model.node import Amounts
-
-
-class Strategy(StrEnum):
-    """What decides among the nodes that fit."""
-
-    SPREAD = "spread"
-    PACK = "pack"
-    LOAD = "load"
+from garbi.iaas_api.machines import MachineFacts
+from garbi.iaas_api.machines import MachineSpec as MachineSpec
+from garbi.iaas_api.machines import Strategy as Strategy
 
 
 class Moving(StrEnum):
@@ -33,40 +26,13 @@ class Moving(StrEnum):
     """Nothing of it is left where it was: it waits for a node."""
 
 
-@dataclass(frozen=True, slots=True)
-class MachineSpec:
-    """What a user asks for. `mem` and `disk` in MiB; what is None is chosen. `disk` 0: what the image unfolds to.
-
-    `require` are labels that the node must have. `apart` names a label key: no two machines with the same value of it share a
-    node (anti-affinity).
-    """
-
-    image: str
-    type: str | None = None
-    id: str | None = None
-    name: str | None = None
-    mem: int = 256
-    cpus: int = 1
-    disk: int = 0
-    node: str | None = None
-    ports: tuple[PublishedPort, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    require: Mapping[str, str] = field(default_factory=dict)
-    apart: str | None = None
-    strategy: Strategy | None = None
-    wish: Wish = Wish.RUNNING
-    full_copy: bool = False
-    restart: RestartPolicy = RestartPolicy.ON_FAILURE
-    on_node_failure: NodeFailurePolicy | None = None
-
-
 REACHED = {Wish.RUNNING: State.RUNNING, Wish.STOPPED: State.STOPPED, Wish.PAUSED: State.PAUSED}
 """The state in which a wish is fulfilled; a machine that was to be removed is gone then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """A machine as the store keeps it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(MachineFacts):
+    """A machine as the store keeps it: what travels of it, and what only the controller knows.
 
     Three writers: the user writes the spec and the `wish` (`generation` counts the wishes), the controller the assignment
     (`node`, `epoch`), the node the `state`. `told_generation` is the last wish that the node was told, `settled_generation` the
@@ -76,35 +42,10 @@ class Machine:
     user.
     """
 
-    id: str
-    name: str
-    type: str
-    image: str
-    image_sha256: str
-    mem: int
-    cpus: int
-    disk: int
-    node: str | None
-    ports: tuple[PublishedPort, ...]
-    labels: Mapping[str, str]
-    require: Mapping[str, str]
-    apart: str | None
-    full_copy: bool
-    wish: Wish
-    state: State
-    reason: str
     refused: bool
-    address: str | None
-    restart: RestartPolicy
-    on_node_failure: NodeFailurePolicy
     generation: int
     told_generation: int
     settled_generation: int
-    epoch: int
-    operation: str | None
-    seen_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
     moving: Moving = Moving.NO
     moving_why: str = ""
     drained: Wish | None = None

@@ -8,50 +8,25 @@ from collections.abc import Mapping
 from garbi.base.errors import InvalidField
 from garbi.base.names import check_name
 from garbi.hyper_api.validation import (
-    HIGHEST_PORT,
-    KINDS,
-    MAX_CPUS,
-    MAX_LABEL_LENGTH,
-    MAX_LABELS,
-    MAX_MEM_MIB,
-    check_first_wish,
-    check_image_reference,
     check_kinds,
     check_labels,
     check_number,
-    check_ports,
 )
-from garbi.iaas.model.machine import MachineSpec, Strategy
+from garbi.hyper_api.vocabulary import HIGHEST_PORT
+from garbi.iaas.model.machine import MachineSpec
 from garbi.iaas.model.node import NodeSpec, Overcommit
 
-MAX_DISK_MIB = 2**31
 MAX_OVERCOMMIT = 1000.0
 MAX_HOST_LENGTH = 253
-RESERVED_LABELS = 4
-RESERVED_PREFIX = "garbi."
 
-MACHINE_KINDS = {
-    **KINDS,
-    **{"node": str | None, "require": Mapping, "apart": str | None, "strategy": Strategy | None},
-}
 NODE_KINDS = {"name": str, "host": str, "provision": bool, "labels": Mapping, "live_restore": bool}
 
 
 def check_spec(spec: MachineSpec) -> None:
-    """Raise InvalidField, which names the field and what is allowed, when no cloud could make such a machine."""
-    check_kinds(spec, MACHINE_KINDS)
-    for field, value in (("id", spec.id), ("name", spec.name), ("type", spec.type), ("node", spec.node)):
-        if value is not None:
-            check_name(field, value)
-    check_image_reference(spec.image)
-    check_number("mem", spec.mem, MAX_MEM_MIB)
-    check_number("cpus", spec.cpus, MAX_CPUS)
-    check_number("disk", spec.disk, MAX_DISK_MIB, least=0)
-    check_ports(spec.ports)
-    _check_own_labels(spec.labels)
-    check_labels(spec.require, "require")
-    check_first_wish(spec.wish)
-    _check_apart(spec)
+    """Raise InvalidField when fields that are each allowed are not together."""
+    if spec.apart is not None and spec.apart not in spec.labels:
+        rule = "the key of one of the machine's labels"
+        raise InvalidField("apart", f"apart {spec.apart[:80]!r} is not a label of the machine: it takes {rule}", rule)
     if spec.ports and spec.node is None:
         raise InvalidField("ports", "ports are published on a node: name it in the field 'node'", allowed="with node")
 
@@ -68,23 +43,6 @@ def check_node(spec: NodeSpec) -> None:
     if spec.live_restore and (spec.witness or not spec.provision):
         rule = "true only of a node that is provisioned and carries machines"
         raise InvalidField("live_restore", f"live_restore is {rule}", allowed=rule)
-
-
-def _check_own_labels(labels: Mapping[str, str]) -> None:
-    """A machine's labels travel to its node, together with those that mark it as the controller's."""
-    check_labels(labels, most=MAX_LABELS - RESERVED_LABELS)
-    reserved = [key for key in labels if key.startswith(RESERVED_PREFIX)]
-    if reserved:
-        rule = f"a key that does not begin with {RESERVED_PREFIX}"
-        raise InvalidField("labels", f"label {reserved[0][:80]!r} is the controller's: it takes {rule}", allowed=rule)
-
-
-def _check_apart(spec: MachineSpec) -> None:
-    if spec.apart is None:
-        return
-    if not 0 < len(spec.apart) <= MAX_LABEL_LENGTH or spec.apart not in spec.labels:
-        rule = "the key of one of the machine's labels"
-        raise InvalidField("apart", f"apart {spec.apart[:80]!r} is not a label of the machine: it takes {rule}", rule)
 
 
 def _check_host(host: str) -> None:

@@ -8,17 +8,14 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from garbi.base.clock import from_wire, to_wire
-from garbi.hyper_api.vocabulary import NodeFailurePolicy, Protocol, PublishedPort, RestartPolicy, State, Wish
-from garbi.iaas.model.machine import Machine, Moving
-from garbi.iaas.store.node_rows import moment_of, moment_text
+from garbi.base.clock import to_wire
+from garbi.hyper_api.vocabulary import Protocol, PublishedPort
+from garbi.iaas.model.machine import Machine
+from garbi.iaas.store.node_rows import moment_text
+from garbi.storage.rows import row_of, thing_of
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - published ports are on every address of the node
 
-KEPT = (
-    "id", "name", "type", "image", "image_sha256", "mem", "cpus", "disk", "node", "apart", "full_copy", "wish", "restart",
-    "on_node_failure", "generation", "epoch", "operation", "drained",
-)  # fmt: skip
 FOUND = (
     "state", "reason", "refused", "address", "told_generation", "settled_generation", "moving", "moving_why",
 )  # fmt: skip
@@ -27,9 +24,7 @@ FOUND = (
 
 def to_row(machine: Machine) -> dict[str, Any]:
     """Every column of a machine."""
-    row = {name: getattr(machine, name) for name in KEPT} | state_row(machine)
-    row |= {"labels": dict(machine.labels), "require": dict(machine.require)}
-    return row | {"created_at": to_wire(machine.created_at)}
+    return row_of(Machine, machine, ("ports",))
 
 
 def state_row(machine: Machine) -> dict[str, Any]:
@@ -58,45 +53,8 @@ def from_rows(rows: Sequence[Row[Any]]) -> list[Machine]:
     found: list[Machine] = []
     for row in rows:
         if not found or found[-1].id != row.id:
-            found.append(_machine(row))
+            found.append(thing_of(Machine, row, ports=()))
         if row.node_port is not None:
             port = PublishedPort(row.node_port, row.machine_port, Protocol(row.protocol))
             found[-1] = replace(found[-1], ports=(*found[-1].ports, port))
     return found
-
-
-def _machine(row: Row[Any]) -> Machine:
-    return Machine(
-        id=row.id,
-        name=row.name,
-        type=row.type,
-        image=row.image,
-        image_sha256=row.image_sha256,
-        mem=row.mem,
-        cpus=row.cpus,
-        disk=row.disk,
-        node=row.node,
-        ports=(),
-        labels=dict(row.labels),
-        require=dict(row.require),
-        apart=row.apart,
-        full_copy=row.full_copy,
-        wish=Wish(row.wish),
-        state=State(row.state),
-        reason=row.reason,
-        refused=row.refused,
-        address=row.address,
-        restart=RestartPolicy(row.restart),
-        on_node_failure=NodeFailurePolicy(row.on_node_failure),
-        generation=row.generation,
-        told_generation=row.told_generation,
-        settled_generation=row.settled_generation,
-        epoch=row.epoch,
-        operation=row.operation,
-        seen_at=moment_of(row.seen_at),
-        created_at=from_wire(row.created_at),
-        updated_at=from_wire(row.updated_at),
-        moving=Moving(row.moving),
-        moving_why=row.moving_why,
-        drained=None if row.drained is None else Wish(row.drained),
-    )
