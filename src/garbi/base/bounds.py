@@ -36,6 +36,17 @@ class Rule:
         return {**handler(schema), **self.schema}
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a field means, in a sentence of the documentation."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: object, handler: Callable[[object], Any]) -> Any:
+        """Pydantic's hook: what is documented."""
+        return {**handler(schema), "description": self.text}
+
+
 def need_all(schema: dict[str, Any]) -> None:
     """An answer always has each of its fields, also those that a request may leave out."""
     schema["required"] = list(schema["properties"])
@@ -45,11 +56,10 @@ ASKED: Mapping[str, Any] = {
     "extra": "forbid",
     "strict": True,
     "revalidate_instances": "always",
-    "use_attribute_docstrings": True,
 }
 """For what is asked for: exactly these fields, exactly these types (no `"512"` for 512)."""
 
-ANSWERED: Mapping[str, Any] = {"use_attribute_docstrings": True, "json_schema_extra": need_all}
+ANSWERED: Mapping[str, Any] = {"json_schema_extra": need_all}
 """For what is answered."""
 
 

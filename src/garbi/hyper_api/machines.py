@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen
 
-from garbi.base.bounds import Rule, answered, asked
+from garbi.base.bounds import Note, Rule, answered, asked
 from garbi.base.names import IMAGE_NAME, IMAGE_RULE, NAME, RULE
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, PublishedPort, RestartPolicy, State, Wish
 
@@ -92,19 +92,16 @@ class MachineShape:
 
     id: Name | None = None
     name: Name | None = None
-    type: Name | None = None
-    """Which driver runs it: see /hyper/drivers."""
-    image: ImageReference
-    """An image of this host; where a driver may pull, a registry reference."""
-    mem: Annotated[int, Ge(1), Le(MAX_MEM_MIB)] = 256
-    """MiB."""
+    type: Annotated[Name | None, Note("Which driver runs it: see /hyper/drivers.")] = None
+    image: Annotated[ImageReference, Note("An image of this host; where a driver may pull, a registry reference.")]
+    mem: Annotated[int, Ge(1), Le(MAX_MEM_MIB), Note("MiB.")] = 256
     cpus: Annotated[int, Ge(1), Le(MAX_CPUS)] = 1
     ports: Ports = ()
     labels: Labels = field(default_factory=dict)
-    full_copy: bool = False
-    """Copy the whole image instead of the changes only."""
-    restart: RestartPolicy = RestartPolicy.ON_FAILURE
-    """When it is started again after it ended by itself."""
+    full_copy: Annotated[bool, Note("Copy the whole image instead of the changes only.")] = False
+    restart: Annotated[RestartPolicy, Note("When it is started again after it ended by itself.")] = (
+        RestartPolicy.ON_FAILURE
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +121,7 @@ class MachineSpec(MachineShape):
         },
     )
 
-    state: FirstState = Wish.RUNNING
-    """The wish."""
+    state: Annotated[FirstState, Note("The wish.")] = Wish.RUNNING
     on_node_failure: NodeFailurePolicy | None = None
 
 
@@ -136,13 +132,10 @@ class MachineFacts(MachineShape):
     id: str
     name: str
     type: str
-    image_sha256: str
-    """The content that it was made from."""
+    image_sha256: Annotated[str, Note("The content that it was made from.")]
     address: str | None
-    state: State
-    """What the host last observed."""
-    wish: Wish
-    """What the user wants."""
+    state: Annotated[State, Note("What the host last observed.")]
+    wish: Annotated[Wish, Note("What the user wants.")]
     reason: str
     on_node_failure: NodeFailurePolicy
     created_at: datetime
@@ -181,14 +174,10 @@ class Machine(MachineFacts):
 
     __pydantic_config__ = answered(EXAMPLE)
 
-    node: str
-    """The host."""
-    settled: bool
-    """Whether the host has done, or given up, what the user last asked for."""
-    restarts: int
-    """How often it was started again since it was wished to run, or ran for long."""
-    held: bool
-    """It may not run now, and will be started when it may: the reason says why."""
+    node: Annotated[str, Note("The host.")]
+    settled: Annotated[bool, Note("Whether the host has done, or given up, what the user last asked for.")]
+    restarts: Annotated[int, Note("How often it was started again since it was wished to run, or ran for long.")]
+    held: Annotated[bool, Note("It may not run now, and will be started when it may: the reason says why.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

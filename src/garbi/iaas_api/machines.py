@@ -10,7 +10,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, MaxLen
 
-from garbi.base.bounds import Rule, answered, asked
+from garbi.base.bounds import Note, Rule, answered, asked
 from garbi.hyper_api import machines as host
 from garbi.hyper_api.machines import MAX_LABEL_LENGTH, MAX_LABELS, Labels, MachineChange, Name
 
@@ -61,33 +61,27 @@ class MachineSpec(host.MachineSpec):
     )
 
     labels: OwnLabels = field(default_factory=dict)
-    disk: Annotated[int, Ge(0), Le(MAX_DISK_MIB)] = 0
-    """MiB that are reserved; 0: what the image unfolds to."""
-    node: Name | None = None
-    """The node that it must run on; to publish ports, it must be given."""
-    require: Labels = field(default_factory=dict)
-    """Labels that its node must have."""
-    apart: Annotated[str, MaxLen(MAX_LABEL_LENGTH)] | None = None
-    """Key of a label: no two machines with the same value of it share a node (anti-affinity)."""
-    strategy: Strategy | None = None
-    """What decides among the nodes that fit."""
+    disk: Annotated[int, Ge(0), Le(MAX_DISK_MIB), Note("MiB that are reserved; 0: what the image unfolds to.")] = 0
+    node: Annotated[Name | None, Note("The node that it must run on; to publish ports, it must be given.")] = None
+    require: Annotated[Labels, Note("Labels that its node must have.")] = field(default_factory=dict)
+    apart: Annotated[
+        Annotated[str, MaxLen(MAX_LABEL_LENGTH)] | None,
+        Note("Key of a label: no two machines with the same value of it share a node (anti-affinity)."),
+    ] = None
+    strategy: Annotated[Strategy | None, Note("What decides among the nodes that fit.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineFacts(host.MachineFacts):
     """What a machine of the cloud is: as it was asked for, where it was put, and what its node says of it."""
 
-    disk: int
-    """MiB that are reserved."""
+    disk: Annotated[int, Note("MiB that are reserved.")]
     node: str | None
     require: Mapping[str, str]
     apart: str | None
-    epoch: int
-    """The number of its assignment to a node; grows when it is moved."""
-    operation: str | None
-    """The last one: see /iaas/operations/{id}."""
-    seen_at: datetime | None
-    """When its node last spoke of it."""
+    epoch: Annotated[int, Note("The number of its assignment to a node; grows when it is moved.")]
+    operation: Annotated[str | None, Note("The last one: see /iaas/operations/{id}.")]
+    seen_at: Annotated[datetime | None, Note("When its node last spoke of it.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,5 +101,4 @@ class Machine(MachineFacts):
         }
     )
 
-    settled: bool
-    """Whether its node has done, or given up, what the user last asked for."""
+    settled: Annotated[bool, Note("Whether its node has done, or given up, what the user last asked for.")]

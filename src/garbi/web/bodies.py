@@ -24,6 +24,7 @@ class Body(Generic[T]):
 
     def __init__(self, kind: type[T]) -> None:
         self.kind = kind
+        adapter(kind)  # now, while modules are loaded: not in a request
 
     async def __call__(self, request: Request) -> T:
         text = await request.body()
@@ -64,7 +65,7 @@ def describe_bodies(app: FastAPI, document: dict[str, Any]) -> None:
 
 
 def adapter(kind: type) -> TypeAdapter[Any]:
-    """The validator of a kind."""
+    """The validator of a kind, made once."""
     return _adapter(kind)
 
 
