@@ -12,7 +12,9 @@ from garbi.hyper.store import migrate as store_of_agent
 from garbi.iaas.settings import DATABASE as CONTROLLER_DATABASE
 from garbi.iaas.store import migrate as store_of_cloud
 from garbi.storage.engine import url_of
-from garbi.storage.identity import IDENTITY
+
+PREPARED = {"drivers", "images", "token"}
+"""What a test may have put into the directory of a service before it begins; anything else is of one that has begun."""
 
 
 def put_agent_database(data_dir: Path) -> None:
@@ -27,8 +29,8 @@ def put_controller_database(data_dir: Path) -> None:
 
 def _put(data_dir: Path, name: str, migrate: Callable[[Path], None]) -> None:
     path = data_dir / name
-    if not path.exists() and not (data_dir / IDENTITY).exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if {each.name for each in data_dir.iterdir()} <= PREPARED:
         path.write_bytes(_fresh(migrate))
         path.chmod(0o600)
 

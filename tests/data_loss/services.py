@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.databases import put_agent_database, put_controller_database
 from tests.run_dir import RUN_DIR
 
 from garbi.base.failpoints import EXIT_CODE
@@ -42,6 +43,8 @@ class Service:
 
     def serve(self, *arguments: str) -> None:
         """Start it; return once it answers."""
+        if not self.data_dir.exists():
+            {"hyper": put_agent_database, "iaas": put_controller_database}[self.program](self.data_dir)
         self.process = self._start(*arguments)
         assert self.process.stdout is not None
         for line in self.process.stdout:

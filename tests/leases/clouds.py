@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.databases import put_controller_database
 from tests.free_ports import free_port
 from tests.leases.processes import LIMIT_S, TTL_S, Processes
 from tests.leases.words import eventually
@@ -85,6 +86,7 @@ class ProcessCloud:
 
     def start_controller(self) -> None:
         """Start it and wait until it leads."""
+        put_controller_database(self.root / "iaas")
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("GARBI_") or name == RUN_DIR
         }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.databases import put_agent_database
 from tests.leases.words import BOOT, CONTROLLER, HOLDER, ForwardClock, OtherNodes, eventually, renewal
+from tests.places import new_place
 
 from garbi.hyper.agent.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
@@ -101,8 +102,7 @@ class LeasedHost:
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A directory that other users may pass through, as a hypervisor must."""
-    path = Path(tempfile.mkdtemp(prefix="garbi-lease-"))
-    path.chmod(0o711)
+    path = new_place("garbi-lease-")
     yield path
     shutil.rmtree(path)
 
@@ -112,6 +112,7 @@ def host(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LeasedHost
     """A host whose agent runs, in the boot that `boot` names."""
     set_boot(monkeypatch, BOOT)
     settings = Settings(data_dir=data_dir, drivers={"fake": {"persist": "true"}}, mem_limit_mib=4096)
+    put_agent_database(data_dir)
     leased = LeasedHost(settings, ForwardClock(), OtherNodes())
     leased.start_agent()
     yield leased

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.api.conftest import client_of
 from tests.api.test_serve import url_of
+from tests.databases import put_agent_database
 from tests.leases.words import CONTROLLER, HOLDER, KEY, eventually
 
 from garbi.hyper_api.assignment import Assignment
@@ -38,6 +39,8 @@ class Processes:
     url: str = ""
 
     def start(self, verb: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        if verb == "serve":
+            put_agent_database(self.data_dir)
         process = subprocess.Popen(
             [HYPER, verb, "--data-dir", str(self.data_dir), *arguments],
             env={**os.environ, **self.settings, **environment},
