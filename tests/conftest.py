@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.leftovers import LeftOpen, watched
+from tests.leftovers import LeftOpen, require_few, watched
 from tests.reruns import Reruns
 from tests.run_dir import RUN_DIR
 
@@ -51,7 +51,7 @@ def nothing_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
         with watched(request.node.name):
             yield
     except LeftOpen as left:
-        pytest.fail(str(left), pytrace=False)
+        raise pytest.fail.Exception(str(left), pytrace=False) from None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -62,6 +62,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 f"this test needs {need}, but {missing}; `make setup` installs and starts what is missing",
                 pytrace=False,
             )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    yield
+    try:
+        require_few(item.nodeid)
+    except LeftOpen as left:
+        raise pytest.fail.Exception(str(left), pytrace=False) from None
 
 
 @pytest.hookimpl(wrapper=True)

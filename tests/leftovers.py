@@ -1,6 +1,7 @@
-"""What a module of tests leaves open in the process that runs it: a worker that runs hundreds of them would come to have no more.
+"""What tests leave open in the process that runs them: a worker that runs hundreds of modules would come to have no more.
 
-Some things are made when they are first needed and stay, such as a server for all tests; so a module may leave a few.
+Some things are made when they are first needed and stay, such as an agent that all tests of a host share, with its threads and
+its connections to engines; so a module may leave some, and a limit for all that is open holds after each test.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-FILES, THREADS = 24, 8
+FILES, THREADS = 64, 40
 """So many more files and threads may be there after a module than before it."""
+MOST = 300
+"""So many files may be open after any test: `select` bears 1024, and a test needs some itself."""
 PATIENCE_S = 20.0
 """What was told to end has so long."""
 
 
 class LeftOpen(Exception):
-    """A module has left more open than it may."""
+    """More was left open than may be."""
 
 
 @contextmanager
@@ -34,6 +37,14 @@ def watched(module: str) -> Iterator[None]:
         if time.monotonic() >= end:
             raise LeftOpen(f"{module} leaves open {left}")
         threading.Event().wait(0.1)
+
+
+def require_few(test: str) -> None:
+    """Raise LeftOpen when a test has left too many files open, by itself or after those before it."""
+    if len(os.listdir("/proc/self/fd")) > MOST:
+        gc.collect()
+        if (files := open_files()).total() > MOST:
+            raise LeftOpen(f"{test}: {files.total()} files are open, {_listed(files)}")
 
 
 def open_files() -> Counter[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests import leftovers
-from tests.leftovers import FILES, THREADS, LeftOpen, watched
+from tests.leftovers import FILES, MOST, THREADS, LeftOpen, require_few, watched
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,10 @@ def test_files_that_stay_open_are_named(tmp_path: Path) -> None:
 
         def leave() -> None:
             with watched("a module"):
-                for _ in range(FILES + 1):
+                for _ in range(2 * FILES):
                     stack.enter_context((tmp_path / "left").open("w"))
 
-        with pytest.raises(LeftOpen, match=rf"a module leaves open {FILES + 1} x {tmp_path / 'left'}"):
+        with pytest.raises(LeftOpen, match=rf"a module leaves open {2 * FILES} x {tmp_path / 'left'}"):
             leave()
 
 
@@ -42,16 +42,25 @@ def test_sockets_that_stay_open_are_named_by_their_addresses() -> None:
 
         def leave() -> None:
             with watched("a module"):
-                for _ in range(FILES + 1):
+                for _ in range(2 * FILES):
                     stack.enter_context(socket.create_connection(listener.getsockname()))
 
         with pytest.raises(LeftOpen, match=rf"to \('127.0.0.1', {listener.getsockname()[1]}\)"):
             leave()
 
 
+def test_too_many_files_are_too_many_whoever_opened_them(tmp_path: Path) -> None:
+    require_few("a test")
+    with ExitStack() as stack:
+        for _ in range(MOST):
+            stack.enter_context((tmp_path / "left").open("w"))
+        with pytest.raises(LeftOpen, match=f"a test: .* {MOST} x {tmp_path / 'left'}"):
+            require_few("a test")
+
+
 def test_threads_that_stay_are_named() -> None:
     ending = threading.Event()
-    threads = [threading.Thread(target=ending.wait, name="left") for _ in range(THREADS + 1)]
+    threads = [threading.Thread(target=ending.wait, name="left") for _ in range(2 * THREADS)]
 
     def leave() -> None:
         with watched("a module"):
@@ -59,7 +68,7 @@ def test_threads_that_stay_are_named() -> None:
                 thread.start()
 
     try:
-        with pytest.raises(LeftOpen, match=f"{THREADS + 1} x left"):
+        with pytest.raises(LeftOpen, match=f"{2 * THREADS} x left"):
             leave()
     finally:
         ending.set()
