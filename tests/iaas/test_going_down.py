@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from tests.iaas.clouds import Cloud, FakeHost, eventually, machine_is, node_is
 
-from garbi.hyper_api.vocabulary import State
+from garbi.hyper_api.vocabulary import NodeFailurePolicy, State
 from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.loops import failover
 from garbi.iaas.model.node import Node, NodeState
@@ -81,3 +81,19 @@ def test_one_that_does_not_come_back_is_fenced_after_a_while(
         host.stop()
     node_is(cloud, "n1", NodeState.UNAVAILABLE)
     assert prover.asked.is_set()
+
+
+def test_a_host_that_goes_down_and_is_known_to_be_off_is_confirmed_dead_at_once(
+    cloud: Cloud, prover: Prover, fake_nodes: Callable[..., list[FakeHost]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "PERIOD_S", 0.1)
+    host, *_ = fake_nodes(3)
+    cloud.add(id="m", node="n1", on_node_failure=NodeFailurePolicy.RECREATE)
+    with taking_leave(host):
+        eventually("the controller knows", lambda: cloud.controller.nodes.get("n1").leaving_at is not None)
+        host.stop()
+    node_is(cloud, "n1", NodeState.UNREACHABLE)
+    cloud.controller.nodes.confirm_dead("n1")
+    node_is(cloud, "n1", NodeState.UNAVAILABLE)
+    eventually("it runs elsewhere", lambda: machine_is(cloud, "m", State.RUNNING).node != "n1")
+    assert not prover.asked.is_set()

@@ -152,6 +152,31 @@ def test_a_controller_on_one_of_two_nodes_is_told_with_the_way_to_a_third_voice(
     assert found(boot_id()) is None
 
 
+def test_a_failed_disk_of_a_node_and_a_host_that_goes_down_are_told_with_the_way_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(check: Callable[[Settings], Finding | None], **of_node: object) -> Finding | None:
+        monkeypatch.setattr(doctor, "_nodes", lambda settings: [a_node(name="n1", **of_node), a_node(name="n2")])
+        return check(settings)
+
+    failed = found(doctor.check_disks, unwritable="/var/lib/garbi cannot be written: Input/output error")
+    assert failed is not None
+    assert (failed.status, "n1: " in failed.found, "Input/output error" in failed.found) == (
+        CheckStatus.FAIL,
+        True,
+        True,
+    )
+    assert "drain" in failed.mend
+    whole = found(doctor.check_disks)
+    assert whole is not None
+    assert whole.status is CheckStatus.OK
+    leaving = found(doctor.check_leaving, leaving_at=datetime(2026, 1, 2, tzinfo=UTC))
+    assert leaving is not None
+    assert (leaving.status, "n1 since 2026-01-02" in leaving.found) == (CheckStatus.WARN, True)
+    assert "confirm-dead" in leaving.mend
+    assert found(doctor.check_leaving) is None
+
+
 def found_of(settings: Settings) -> Finding:
     found = doctor.check_power(settings)
     assert found is not None

@@ -65,3 +65,12 @@ def disk_that_can_hang(place: Path, image: Path) -> Iterator[ExitStack]:
     """A disk at `place`, and where hangs of it are entered that end before it does."""
     with mounted_disk(place, image), ExitStack() as hangs:
         yield hangs
+
+
+def lose_most(image: Path) -> None:
+    """Most of a disk that is in use is gone: what is written or read there is answered with an error."""
+    found = subprocess.run(
+        ["losetup", "-j", str(image), "-O", "NAME", "-n"], capture_output=True, text=True, check=True
+    )
+    os.truncate(image, 64 << 10)
+    subprocess.run(["losetup", "-c", found.stdout.strip()], check=True)

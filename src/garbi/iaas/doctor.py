@@ -18,6 +18,7 @@ from garbi.base.checks import Check, Finding, fail, ok, run_checks, run_program,
 from garbi.base.programs import find_program
 from garbi.base.token import TOKEN_FILE
 from garbi.iaas.fences.power import PowerFence, find_flaw
+from garbi.iaas.loops.failover import LEAVING_S
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.monitor.failover import Condition, too_many_dead
@@ -226,6 +227,33 @@ def check_voices(settings: Settings) -> Finding | None:
     )
 
 
+def check_disks(settings: Settings) -> Finding | None:
+    """Nodes can write on their disks."""
+    known = _nodes(settings)
+    failed = [f"{node.name}: {node.unwritable}" for node in known if node.unwritable]
+    if not failed:
+        return ok("no node says that its disk has failed") if known else None
+    return fail(
+        f"nodes that cannot write on their disks, where machines run on and nothing new is placed: {'; '.join(failed)[:1000]}",
+        "look at the disk and at dmesg there; once a write succeeds, all is well by itself; else: iaas node drain NAME",
+    )
+
+
+def check_leaving(settings: Settings) -> Finding | None:
+    """No host has said that it goes down and stayed away."""
+    leaving = [
+        f"{node.name} since {node.leaving_at.isoformat(timespec='seconds')}"
+        for node in _nodes(settings)
+        if node.leaving_at is not None
+    ]
+    if not leaving:
+        return None
+    return warn(
+        f"hosts that said that they go down, to be fenced after {LEAVING_S / 60:.0f} min of silence: {', '.join(leaving)[:1000]}",
+        "wait until they are back; for one that stays off: iaas node confirm-dead NAME",
+    )
+
+
 def check_token(settings: Settings) -> Finding:
     """Only the owner reads the token that commands the cloud."""
     path = settings.data_dir / TOKEN_FILE
@@ -339,6 +367,8 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "removed-nodes": check_removed,
     "mass-failure": check_brake,
     "voices": check_voices,
+    "node-disks": check_disks,
+    "leaving": check_leaving,
     "token": check_token,
     "image-share": check_share,
     "power": check_power,

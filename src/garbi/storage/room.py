@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from garbi.base.checks import Finding, fail, ok, warn
+from garbi.storage.writable import Writable
 
 _GIB = 1 << 30
 _SCARCE_BYTES, _TOO_LITTLE_BYTES = 10 * _GIB, _GIB
@@ -35,12 +36,26 @@ def examine_room(data_dir: Path) -> Finding:
         return fail(
             f"the file system of {place} is read-only", "look at the disk and at dmesg; then mount it for writing again"
         )
+    failure = _failure(data_dir)
+    if failure:
+        return fail(
+            failure, "look at the disk and at dmesg; what runs is left alone, and once a write succeeds all is well"
+        )
     _, free = disk_bytes(data_dir)
     found = f"{free / _GIB:.1f} GiB free at {place} ({kind})"
     mend = f"free space on the file system of {place}, or choose another directory with --data-dir"
     if free < _TOO_LITTLE_BYTES:
         return fail(found, mend)
     return warn(found, mend) if free < _SCARCE_BYTES else ok(found)
+
+
+def _failure(data_dir: Path) -> str:
+    """Why a data directory that is there cannot be written, where its disk is the reason; one write tells."""
+    if not data_dir.is_dir():
+        return ""
+    disk = Writable(data_dir)
+    disk.try_out()
+    return disk.failure()
 
 
 def file_system(path: Path) -> str:
