@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,11 @@ class Interrupted(Exception):
 
 
 class Wake:
-    """What ends a wait of another thread, now or the next one."""
+    """What ends a wait of another thread, now or the next one. Its pipe is given back when nobody can call it any more."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        weakref.finalize(self, _close, self._read, self._write)
 
     def __call__(self) -> None:
         """End the wait."""
@@ -53,11 +55,6 @@ class Wake:
         with suppress(BlockingIOError):
             while os.read(self._read, 512):
                 pass
-
-    def close(self) -> None:
-        """Give back the pipe; nobody may call it any more."""
-        os.close(self._read)
-        os.close(self._write)
 
 
 class Session:
@@ -145,6 +142,11 @@ class Session:
         if ready:
             self._connection.pgconn.consume_input()
         return bool(ready)
+
+
+def _close(*files: int) -> None:
+    for file in files:
+        os.close(file)
 
 
 def _gone(error: Exception) -> DatabaseUnavailable:
