@@ -77,6 +77,10 @@ class Settings:
         "", "images of the controller: the directory where they are mounted, or nfs://server/export/path; empty: none"
     )
     image_use: str = setting("in-place", "what becomes of an image of a mounted share: used in-place, or a copy")
+    kernel_watchdog: str = setting(
+        "",
+        "device by which the kernel resets a host that is frozen while a lease is armed, as /dev/watchdog0; empty: none",
+    )
     drivers: Mapping[str, Mapping[str, str]] = setting(dict, "settings of drivers, from GARBI_DRIVER_<DRIVER>_<NAME>")
 
     @property

@@ -68,10 +68,11 @@ def doctor(context: click.Context, data_dir: Path | None, witness: bool, output:
 
     from garbi.hyper.agent.doctor import check_database
     from garbi.hyper.host.doctor import DoctorSettings, checks_of, run_checks
-    from garbi.hyper.leases.doctor import check_watchdog
+    from garbi.hyper.leases.doctor import check_kernel_watchdog, check_watchdog
 
     settings = DoctorSettings() if data_dir is None else DoctorSettings(data_dir=data_dir)
-    wanted = {**checks_of(settings, witness=witness), "database": check_database, "watchdog": check_watchdog}
+    beside = {"database": check_database, "watchdog": check_watchdog, "kernel-watchdog": check_kernel_watchdog}
+    wanted = {**checks_of(settings, witness=witness), **beside}
     checks: list[Document] = [{**asdict(check), "status": str(check.status)} for check in run_checks(settings, wanted)]
     if not show_checks(checks, output):
         context.exit(1)

@@ -23,6 +23,7 @@ from garbi.hyper.settings import Settings
 from garbi.hyper.watchdog.ending import Ending
 from garbi.hyper.watchdog.engines import Engines
 from garbi.hyper.watchdog.fence import Fence
+from garbi.hyper.watchdog.kernel import KernelWatchdog
 from garbi.hyper.watchdog.leased import MarkJudge
 from garbi.hyper.watchdog.records import READ_S, RecordReader
 from garbi.hyper.watchdog.stopping import Stopping
@@ -39,7 +40,8 @@ def open_watchdog(
     clock = clock or SystemClock()
     disk = PatientDisk(settings.data_dir)
     records = RecordReader(settings.data_dir, settings.runtime, disk)
-    return Watchdog(settings, disk, clock, boot_id(), _ending(settings, records, clock, simulated), ask)
+    kernel = KernelWatchdog(settings.kernel_watchdog) if settings.kernel_watchdog and not simulated else None
+    return Watchdog(settings, disk, clock, boot_id(), _ending(settings, records, clock, simulated), ask, kernel)
 
 
 def open_fence(settings: Settings, clock: Clock | None = None, simulated: bool = False) -> Fence:

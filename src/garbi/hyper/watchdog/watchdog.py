@@ -21,6 +21,7 @@ from garbi.hyper.leases.record import Lease
 from garbi.hyper.leases.verdict import Verdict, judge
 from garbi.hyper.settings import Settings
 from garbi.hyper.watchdog.ending import Ended, Ending
+from garbi.hyper.watchdog.kernel import KernelWatchdog
 from garbi.hyper.watchdog.records import READ_S
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Watchdog:
         boot_id: str,
         ending: Ending,
         ask: Ask,
+        kernel: KernelWatchdog | None = None,
     ) -> None:
         """Take the place of the watchdog.
 
@@ -65,6 +67,7 @@ class Watchdog:
         self._boot_id = boot_id
         self._ending = ending
         self._ask = ask
+        self._kernel = kernel
         self._inquiries: dict[str, Inquiry] = {}
         self._read: dict[str, tuple[Sign, Lease | None]] = {}
         self._ended: dict[str, int] = {}
@@ -84,15 +87,19 @@ class Watchdog:
     def tick(self) -> None:
         """Look at every lease once, and do what follows. Never raises."""
         self._take_up()
+        seen = True
         controllers = sorted({*self._listed(), *self._read})
         for controller in controllers:
             self._beat()
             try:
                 self._look_at(controller)
             except GarbiError as error:
+                seen = False
                 log.error("a lease cannot be looked at", extra={"controller": controller, "detail": error.detail})
             except Exception:  # the watchdog has to survive what it cannot foresee
+                seen = False
                 log.exception("a lease cannot be looked at", extra={"controller": controller})
+        self._feed_kernel(seen)
         self._look_around(controllers)
         self._beat()
 
@@ -128,6 +135,8 @@ class Watchdog:
 
     def close(self) -> None:
         """Let another watchdog take the place."""
+        if self._kernel is not None:
+            self._kernel.follow(None, alive=False)
         self._heartbeat.release()
 
     def _beat(self) -> None:
@@ -175,13 +184,29 @@ class Watchdog:
 
     def _is_needed(self) -> bool:
         """Whether a lease may end by itself yet, or has ended and its machines may still run."""
-        armed = {
-            controller
+        return bool(self._armed())
+
+    def _armed(self) -> list[Lease]:
+        """The leases that may end by themselves yet, and those that have ended and whose machines may still run."""
+        return [
+            lease
             for controller, (_, lease) in self._read.items()
-            if lease is not None and lease.armed and lease.boot_id == self._boot_id
-        }
-        ended = {controller for controller in armed if self._clean.get(controller, (0, 0))[1] >= CLEAN_LOOKS}
-        return bool(armed - ended)
+            if lease is not None and lease.armed and lease.boot_id == self._boot_id and not self._is_clean(lease)
+        ]
+
+    def _is_clean(self, lease: Lease) -> bool:
+        """Whether a lease has ended, and certainly all that ran under it."""
+        number, looks = self._clean.get(lease.controller, (0, 0))
+        return number >= lease.number and looks >= CLEAN_LOOKS
+
+    def _feed_kernel(self, seen: bool) -> None:
+        """Let the host live on while all leases were `seen`, and what has ended has ended its machines."""
+        if self._kernel is None:
+            return
+        armed = self._armed()
+        over = any(self._files.fenced(lease.controller) >= lease.number for lease in armed)
+        over = over or any(self._ended.get(lease.controller, 0) >= lease.number for lease in armed)
+        self._kernel.follow(min((lease.ttl_s for lease in armed), default=None), alive=seen and not over)
 
     def _has_ended(self, lease: Lease) -> bool:
         if lease.boot_id != self._boot_id or not lease.armed:
