@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from tests.api.conftest import HYPER
 from tests.host.agent.host_agent import HostAgent
+from tests.run_dir import RUN_DIR
 from tests.security.conftest import program
 from tests.security.guest_programs import writer
 
 from garbi.hyper.model.image import ImageType
+from garbi.hyper.settings import runtime_of
 
 PASSED_THROUGH = 0o711
 READABLE = re.compile(r"images/sha256/[0-9a-f]{64}$")
@@ -34,8 +36,11 @@ def too_open(data_dir: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000])
-def test_the_agents_files_are_its_own_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    data_dir = tmp_path / "data"
+def test_the_agents_files_are_its_own_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    data_dir, run_dir = tmp_path / "data", tmp_path / "run"
+    monkeypatch.setenv(RUN_DIR, str(run_dir))
     with program(data_dir, umask=umask) as (_, client):
         client.images.add("disk", "raw", [bytes(512)], 512)
         client.machines.add({"image": "any", "type": "fake", "id": "web"})
@@ -44,6 +49,11 @@ def test_the_agents_files_are_its_own_whatever_the_umask(tmp_path: Path, umask: 
         }
         assert too_open(data_dir) == []
     assert too_open(data_dir) == []
+    assert runtime_of(data_dir).is_relative_to(run_dir)
+    assert [
+        f"{path} {path.stat().st_mode:o}" for path in (run_dir, *run_dir.rglob("*")) if path.stat().st_mode & 0o044
+    ] == []
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (run_dir, runtime_of(data_dir))] == [0o700, 0o700]
 
 
 @pytest.mark.root

@@ -26,6 +26,12 @@ def default_run_dir() -> Path:
     return Path(of_user) / "garbi" if Path(of_user).is_dir() else Path.home() / ".local/state/garbi/run"
 
 
+def make_private(path: Path) -> None:
+    """Make a directory of a boot, and the one that it is in, for their owner alone, whatever umask there is; raises OSError."""
+    for each in (path.parent, path):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def resolve_name(path: Path) -> Path:
     """The path without links, as `Path.resolve` says it; what is behind the name is not looked at, for its disk may hang."""
     for _ in range(LINKS):

@@ -19,6 +19,7 @@ from typing import Any
 from garbi.base.disks import kind_of
 from garbi.base.errors import FinalError
 from garbi.base.failpoints import reach
+from garbi.base.places import make_private
 from garbi.hyper.leases.record import CONTROLLER_FORM, Lease
 
 DIRECTORY = "leases"
@@ -95,7 +96,7 @@ class LeaseFiles:
     def keep_holder(self, controller: str, holder: str, term: int, number: int) -> None:
         """Have on the disk who is heard now, for a start that finds no database; raises NoSpace, StorageFailed, FinalError."""
         lease = Lease(controller, holder, term, number)
-        _replace(self._disk / f"{controller}{_LEASE}", _encode(lease), durable=False)
+        _replace(self._disk / f"{controller}{_LEASE}", _encode(lease), durable=True)
 
     def fence_sign(self, controller: str) -> Sign:
         """What tells, for one call of the kernel, whether `fenced` has changed."""
@@ -140,7 +141,10 @@ def _replace(path: Path | str, content: bytes, durable: bool) -> None:
         try:
             _write(beside, content, durable)
         except FileNotFoundError:  # the directory in memory goes with a boot; that on the disk is the agent's to make
-            parent.mkdir(mode=0o700, exist_ok=True, parents=not durable)
+            if durable:
+                parent.mkdir(mode=0o700, exist_ok=True)
+            else:
+                make_private(parent)
             _write(beside, content, durable)
         os.replace(beside, path)
         if durable:

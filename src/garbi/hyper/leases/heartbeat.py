@@ -13,6 +13,7 @@ from pathlib import Path
 
 from garbi.base.disks import kind_of
 from garbi.base.errors import DataDirLocked, FinalError
+from garbi.base.places import make_private
 
 FILE = "watchdog.lock"
 FRESH_S = 8.0
@@ -37,7 +38,7 @@ class Heartbeat:
 
     def _open(self) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._path.parent)
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise kind_of(error, FinalError)(f"{self._path} cannot be made: {error.strerror}") from error

@@ -26,6 +26,7 @@ from garbi.base.clock import from_wire, to_wire
 from garbi.base.disks import kind_of
 from garbi.base.errors import FinalError, GarbiError
 from garbi.base.failpoints import reach
+from garbi.base.places import make_private
 from garbi.hyper.model.event import Event, EventKind
 from garbi.hyper.model.image import Image
 from garbi.hyper.model.machine import (
@@ -123,7 +124,8 @@ class MachineFiles:
         """Write all once more in memory, whoever's lay there before."""
         shutil.rmtree(self._memory, ignore_errors=True)
         try:
-            self._memory.mkdir(mode=0o700, parents=True)
+            make_private(self._runtime)
+            self._memory.mkdir(mode=0o700)
         except OSError as error:
             raise kind_of(error, FinalError)(f"{self._memory} cannot be made: {error.strerror}") from error
         keep_identity(self._runtime, self._cluster_id)
