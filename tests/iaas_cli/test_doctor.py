@@ -152,6 +152,14 @@ def test_a_controller_on_one_of_two_nodes_is_told_with_the_way_to_a_third_voice(
     assert found(boot_id()) is None
 
 
+def test_a_margin_that_counts_as_a_longer_one_is_told(tmp_path: Path) -> None:
+    enough = doctor.check_margin(Settings(data_dir=tmp_path))
+    assert enough.status is CheckStatus.OK
+    small = doctor.check_margin(Settings(data_dir=tmp_path, lease_ttl_s=90.0))
+    assert (small.status, "is 20, and counts as 27.5 s" in small.found) == (CheckStatus.WARN, True)
+    assert "set it to 27.5 or more" in small.mend
+
+
 def test_a_failed_disk_of_a_node_and_a_host_that_goes_down_are_told_with_the_way_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from garbi.iaas.loops.failover import LEAVING_S
 from garbi.iaas.model.node import Node
 from garbi.iaas.model.tombstone import Tombstone
 from garbi.iaas.monitor.failover import Condition, too_many_dead
-from garbi.iaas.monitor.lease import PAIR
+from garbi.iaas.monitor.lease import PAIR, least_margin
 from garbi.iaas.monitor.rivals import MEND, RIVAL
 from garbi.iaas.monitor.verdict import WATCHED
 from garbi.iaas.provisioning.target import Share
@@ -227,6 +227,17 @@ def check_voices(settings: Settings) -> Finding | None:
     )
 
 
+def check_margin(settings: Settings) -> Finding:
+    """The margin of leases is the one that counts."""
+    set_s, least_s = settings.lease_margin_s, least_margin(settings.lease_ttl_s)
+    if set_s >= least_s:
+        return ok(f"{set_s:g} s after a lease of {settings.lease_ttl_s:g} s its machines have ended for certain")
+    found = (
+        f"GARBI_IAAS_LEASE_MARGIN_S is {set_s:g}, and counts as {least_s:g} s for leases of {settings.lease_ttl_s:g} s"
+    )
+    return warn(found, f"set it to {least_s:g} or more, or take shorter leases: a quarter of one and 5 s is the least")
+
+
 def check_disks(settings: Settings) -> Finding | None:
     """Nodes can write on their disks."""
     known = _nodes(settings)
@@ -367,6 +378,7 @@ CHECKS: Mapping[str, Callable[[Settings], Finding | None]] = {
     "removed-nodes": check_removed,
     "mass-failure": check_brake,
     "voices": check_voices,
+    "lease-margin": check_margin,
     "node-disks": check_disks,
     "leaving": check_leaving,
     "token": check_token,

@@ -132,6 +132,9 @@ class LeaseBook:
         self._least_s = lessor.ttl_s
         """The shortest lease that any node may have: as long as half of it, a peer may go without a renewal."""
         self._slack = Slack()
+        if lessor.margin_s < least_margin(lessor.ttl_s):
+            words = {"margin_s": lessor.margin_s, "ttl_s": lessor.ttl_s, "counts_as_s": least_margin(lessor.ttl_s)}
+            log.warning("the margin of leases is too small, and counts as a longer one", extra=words)
 
     def check(self, node: Node, client: HyperClient, addresses: Collection[str]) -> Answer:
         """Ask a node how it is, and renew its lease; `addresses` are those of all nodes that are watched, this one included.
