@@ -22,6 +22,9 @@ SAYS = {
 }
 """What such a disk answers to a database, and to a program that writes a file."""
 
+CODES = {"read-only": sqlite3.SQLITE_READONLY, "failing": sqlite3.SQLITE_IOERR}
+FOR_WRITING = os.O_WRONLY | os.O_RDWR
+
 WRITES = ("INSERT", "UPDATE", "DELETE")
 MEMORY = "memory"
 """The directory of what hosts keep in memory: no disk of theirs is in the way there, and a power cut takes it all."""
@@ -40,7 +43,9 @@ def refuse_statement(_connection: Any, _cursor: Any, statement: str, *_rest: Any
     host = present_host()
     if host is not None and host.disk in ("read-only", "failing") and statement.lstrip().upper().startswith(WRITES):
         words, _ = SAYS[host.disk]
-        raise OperationalError(statement, None, sqlite3.OperationalError(words))
+        refusal = sqlite3.OperationalError(words)
+        refusal.sqlite_errorcode = CODES[host.disk]
+        raise OperationalError(statement, None, refusal)
 
 
 def linger(dice: random.Random) -> None:
@@ -64,14 +69,15 @@ class Files:
         return (0.5, 0.5, 0.5)
 
     def statvfs(self, path: Any) -> Any:
-        host = present_host()
-        if host is not None and host.disk == "full":
-            return SimpleNamespace(f_bavail=0, f_frsize=4096)
-        return os.statvfs(path)
+        host, real = _host_with_disk(path), os.statvfs(path)
+        if host is None or host.disk not in ("full", "read-only"):
+            return real
+        free, flags = (0, 0) if host.disk == "full" else (real.f_bavail, os.ST_RDONLY)
+        return SimpleNamespace(f_bavail=free, f_frsize=real.f_frsize, f_flag=real.f_flag | flags)
 
     def open(self, path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
         host = _host_with_disk(path)
-        if host is not None and host.disk == "read-only" and flags & os.O_TRUNC:
+        if host is not None and host.disk == "read-only" and flags & FOR_WRITING:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         file = os.open(path, flags, mode, **options)
         if flags & os.O_CREAT:
@@ -80,11 +86,18 @@ class Files:
         return file
 
     def write(self, file: int, content: Any) -> int:
-        host = _host_with_disk(self._paths.get(file, ""))
-        if host is not None and host.disk in ("full", "failing") and file in self._paths:
+        self._refuse(file)
+        return os.write(file, content)
+
+    def pwrite(self, file: int, content: Any, offset: int) -> int:
+        self._refuse(file)
+        return os.pwrite(file, content, offset)
+
+    def _refuse(self, file: int) -> None:
+        host = _host_with_disk(self._paths[file]) if file in self._paths else None
+        if host is not None and host.disk in ("full", "failing"):
             _, number = SAYS[host.disk]
             raise OSError(number, os.strerror(number), self._paths[file])
-        return os.write(file, content)
 
     def fsync(self, file: int) -> None:
         self._synced.add(self._paths.get(file, ""))
@@ -107,6 +120,7 @@ class Files:
 
 
 def _host_with_disk(path: Any) -> SimHost | None:
+    """The host whose disk that path is on."""
     return None if f"/{MEMORY}/" in str(path) else present_host()
 
 

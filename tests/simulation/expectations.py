@@ -80,7 +80,7 @@ class Expectations:
     def _explains(self, owned: Owned, row: Machine) -> bool:
         """Whether what happened to a machine since it was wished to run explains why it does not."""
         touches = self.cloud.worlds.history.of(owned.id, owned.asked_at - NEAR_S)
-        if any(each.for_good and each.host == row.node for each in touches):
+        if any(each.for_good and each.host == row.node for each in touches) or self._had_no_room(owned, row):
             return True
         ended = any(each.blow in (Blow.KILLED, Blow.ENDED) for each in touches)
         if row.state is State.STOPPED:
@@ -94,6 +94,10 @@ class Expectations:
         # A start that is owed to one that is always to run is never given up.
         spent = _spent(touches) > BUDGET and (ended or row.restart is not RestartPolicy.ALWAYS)
         return spent or self._fits_nowhere(row)
+
+    def _had_no_room(self, owned: Owned, row: Machine) -> bool:
+        """Whether its host had no room on its disk when it was to be made there, and refused it."""
+        return bool(row.refused and row.node and self.cloud.nodes[row.node].host.full_at >= owned.asked_at - NEAR_S)
 
     def _fits_nowhere(self, row: Machine) -> bool:
         """Whether no node has room for a machine that lost its own."""

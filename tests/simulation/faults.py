@@ -106,6 +106,10 @@ def _renewal_as_if(*fields: str) -> Callable[[Any], Any]:
     return change
 
 
+def _any_epoch(real: Any) -> Any:
+    return lambda self, connection, assignment, machine=None: real(self, connection, assignment)
+
+
 def _forgets(real: Any) -> Any:
     """What `Leases._take_up` did once: a row that is newer than the file made the lease a new one."""
 
@@ -170,6 +174,9 @@ FAULTS = (
     Fault("orders-under-any-lease", "agents do not compare the numbers of leases in orders", (
         ("garbi.hyper.leases.leases.Leases.check", _order_as_if("lease")),
     ), seeds=(1,), plan=Plan(script="order-under-an-earlier-lease")),
+    Fault("orders-for-any-assignment", "agents do not compare the epochs of machines", (
+        ("garbi.hyper.leases.leases.Leases.check", _any_epoch),
+    ), seeds=(1,), plan=Plan(script="removal-of-an-earlier-assignment")),
     Fault("moved-while-being-told", "a machine is moved while the order to make it may still be on its way", (
         ("garbi.iaas.workflows.drain._is_being_told", constant(False)),
     ), seeds=(1,), plan=Plan(script="order-that-comes-after-a-move")),

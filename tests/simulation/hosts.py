@@ -51,6 +51,8 @@ class SimHost(Numbered):
         """Seconds that steps of its engine take, where they take any."""
         self.disk = "good"
         """Or `full`, `read-only`, `failing`, `slow`."""
+        self.full_at = float("-inf")
+        """When its disk was full last."""
         self.promised: dict[Path, bytes | None] = {}
         """Files that were written and are not on the disk for sure, and what was there before."""
         self.starved_s = 0.0
@@ -62,6 +64,12 @@ class SimHost(Numbered):
     def boot_id(self) -> str:
         """The id of the present boot, as the kernel of a real host makes it."""
         return f"00000000-0000-4000-8000-{self._number:06d}{self.boot:06d}"
+
+    def mend_disk(self) -> None:
+        """Its disk is as it should be."""
+        if self.disk == "full":
+            self.full_at = self.kernel.now
+        self.disk = "good"
 
     def process(self, name: str) -> Process:
         """A new process of this host."""

@@ -67,7 +67,8 @@ class Mishaps:
             for verb in STEPS:
                 node.world.fail_next(verb, REFUSAL, times=0)
             node.host.slow.clear()
-            node.host.disk, node.host.starved_s = "good", 0.0
+            node.host.mend_disk()
+            node.host.starved_s = 0.0
             self.recovery.give_back(node)
         self._cloud.network.cut.clear()
 
@@ -109,13 +110,10 @@ class Mishaps:
     def _disk(self, how: str, mean_s: float) -> None:
         node, lasts_s = self._chaos.node(), self._chaos.how_long(mean_s)
         self._chaos.trouble(node, lasts_s)
+        node.host.mend_disk()
         node.host.disk = how
         self._cloud.kernel.note(f"chaos: the disk of {node.name} is {how}")
-
-        def mend() -> None:
-            node.host.disk = "good"
-
-        self._chaos.later(lasts_s, mend)
+        self._chaos.later(lasts_s, node.host.mend_disk)
 
     def _starve(self) -> None:
         node, lasts_s = self._chaos.node(), self._chaos.how_long(10 * MINUTE)

@@ -30,9 +30,18 @@ BORNE = (
     "step-fails-for-a-while",
     "step-fails-for-good",
     "slow-steps",
+    "drain-and-undrain",
     "cut-between-nodes",
     "agent-away",
+    "database-lost",
     "data-dir-cloned",
+    "disk-slow",
+    "disk-full",
+    "disk-read-only",
+    "disk-failing",
+    "starved",
+    "clock-rate",
+    "node-removed",
 )
 """Those for which nothing is known that would have to be mended: the regular runs have these."""
 
@@ -40,6 +49,7 @@ MENDED = (
     "start-that-is-refused-once",
     "creation-that-is-refused-once",
     "stop-that-is-refused-once",
+    "drain-that-is-taken-back",
     "host-whose-database-was-lost",
     "host-whose-database-was-emptied",
     "host-with-a-copy-of-another",

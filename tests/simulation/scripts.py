@@ -179,8 +179,11 @@ def removal_of_an_earlier_assignment(scene: Scene) -> None:
         for name in (*others, away):
             scene.cloud.ask(lambda controller, name=name: controller.nodes.undrain(name))  # type: ignore[misc]
         scene.ready()
+    epoch = scene.row(machine).epoch
     scene.come_late(0)
     scene.expect(machine, "n2")
+    if scene.row(machine).epoch != epoch:
+        scene.cloud.kernel.violate(f"I11 machine {machine} was removed by an earlier order, and made again")
 
 
 def order_that_comes_after_a_move(scene: Scene) -> None:

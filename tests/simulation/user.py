@@ -74,6 +74,8 @@ class User:
     def _live(self) -> None:
         while not self.leaving:
             self.cloud.kernel.sleep(self.dice.expovariate(1 / self.pause_s))
+            if self.leaving:
+                return
             self.busy = True
             self._do_something()
             self.busy = False

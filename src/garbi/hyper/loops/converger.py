@@ -180,7 +180,7 @@ class Converger:
         try:
             self._converge(type_name, machine_id)
         except Exception as error:  # a worker has to survive what it cannot foresee
-            log.exception("step failed", extra={"machine": machine_id})
+            log.error("step failed", exc_info=not isinstance(error, GarbiError), extra={"machine": machine_id})
             self._retry(type_name, machine_id, f"internal error: {type(error).__name__}")
 
     def _converge(self, type_name: str, machine_id: str) -> None:

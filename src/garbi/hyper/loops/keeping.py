@@ -90,6 +90,8 @@ class Keeping:
         while not self._closing.is_set():
             try:
                 self.round()
+            except GarbiError as error:  # a disk that takes nothing now
+                log.warning("kept disks were not looked after", extra={"detail": error.detail})
             except Exception:  # the loop has to survive what it cannot foresee
                 if not self._closing.is_set():
                     log.exception("looking after kept disks failed")
