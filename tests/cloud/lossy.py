@@ -105,9 +105,10 @@ class LossyCloud:
         return any(f"Hello from {name}" in page(self.hosts[node].address, port) for node in nodes)
 
     def all_ready(self) -> None:
-        """Wait until every node takes machines and has an armed lease."""
+        """Wait until every node takes machines and has an armed lease, and the controller has that from it, as a proof needs."""
         self.wait(lambda: all(node["state"] == "ready" for node in self.client().nodes.list()))
         self.wait(self._armed)
+        self.wait(lambda: all(map(self._provable, self.hosts)))
 
     def close(self) -> None:
         """End the controller."""
@@ -117,6 +118,11 @@ class LossyCloud:
     def _armed(self) -> bool:
         """Whether the lease of every node ends by itself."""
         return all(any(lease["armed"] for lease in self.agent(name).leases.list()) for name in self.hosts)
+
+    def _provable(self, name: str) -> bool:
+        """Whether the lease would prove a node dead that fell silent now."""
+        foreseen = self.client().nodes.what_if(name)
+        return any(each["fence"] == "lease" and each["applies"] for each in foreseen["fences"])
 
     def _told(self) -> str:
         """What the controller says of nodes and machines, and the end of its log."""
