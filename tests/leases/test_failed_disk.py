@@ -68,6 +68,7 @@ def test_another_controller_is_heard_on_a_disk_that_cannot_be_written(host: Leas
     host.renew(None)
     host.add("m")
     host.arm()
+    assert host.runs("m")  # which opens the file of the pretended daemon: no disk is read-only for that
     with host.living._parts.database.read() as connection, read_only(host):
         first = host.renew(None, term=2, holder="bb")
         host.clock.ahead_s += TTL_S - 1
