@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.data_loss.services import LIMIT_S, Service, service
+from tests.leases.words import eventually
 
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.host import identity
@@ -42,6 +43,7 @@ def test_a_copy_is_refused_with_the_way_on_and_a_moved_directory_is_taken_up(cop
     assert running(copy) == []
     assert "--moved" in copy.run("doctor", "--data-dir", str(copy.data_dir)).stdout
     copy.serve("--moved")
+    eventually("its agent has seen that it ended", lambda: copy.hyper.machines.get("web")["state"] == "stopped")
     copy.hyper.machines.wish("web", "running", wait_s=LIMIT_S)
     assert running(copy) == ["web"]
     copy.end()
