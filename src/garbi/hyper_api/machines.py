@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen
 
-from garbi.base.bounds import Note, Rule, answered, asked
+from garbi.base.bounds import FirstWrong, Note, Rule, answered, asked
 from garbi.base.names import IMAGE_NAME, IMAGE_RULE, NAME, RULE
 from garbi.hyper_api.vocabulary import NodeFailurePolicy, PublishedPort, RestartPolicy, State, Wish
 
@@ -71,6 +71,7 @@ Labels = Annotated[
 ]
 Ports = Annotated[
     tuple[PublishedPort, ...],
+    FirstWrong(),
     MaxLen(MAX_PORTS),
     Rule(_are_distinct, "each port of the host once"),
 ]
