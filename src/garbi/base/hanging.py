@@ -53,7 +53,8 @@ class _Attempt(Generic[T]):
         self._returned: list[T] = []
         self._error: BaseException | None = None
         self._on_done: Callable[[], None] | None = None
-        threading.Thread(target=self._run, name="disk", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread.start()
 
     def is_late(self, on_done: Callable[[], None]) -> bool:
         """Whether it is not done now; if so, `on_done` is called once it is."""
@@ -64,6 +65,8 @@ class _Attempt(Generic[T]):
             return True
 
     def outcome(self) -> T:
+        """What the work came to, once it is done."""
+        self._thread.join()  # it ends now; the end of the process must not meet it half-way
         if self._error is not None:
             raise self._error
         return self._returned[0]

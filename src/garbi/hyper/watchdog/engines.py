@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +20,9 @@ log = logging.getLogger(__name__)
 ENGINES_S = 2.0
 """How long engines have to tell what they have, all together; what runs can be found without them."""
 
+CLOSED_WITHIN_S = 3.0
+"""How long the end of a process waits until it has let go of engines."""
+
 NOBODY = "0" * 32
 """The cluster id of drivers that only look."""
 
@@ -27,6 +33,17 @@ class Surveyed:
 
     machines: Mapping[str, tuple[MarkedMachine, ...]] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
+
+
+_closing: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@atexit.register
+def _await_closing() -> None:
+    """A process that ends in the midst of a call of libvirt's crashes; one whose engine hangs ends all the same."""
+    end = time.monotonic() + CLOSED_WITHIN_S
+    for each in list(_closing):
+        each.join(max(end - time.monotonic(), 0.0))
 
 
 class Engines:
@@ -52,7 +69,9 @@ class Engines:
                 else:
                     unseen[name] = seen.words
         finally:
-            threading.Thread(target=_close, args=(registry,), name="engines-close", daemon=True).start()
+            closing = threading.Thread(target=_close, args=(registry,), name="engines-close", daemon=True)
+            _closing.add(closing)
+            closing.start()
         return Surveyed(machines, unseen)
 
 
