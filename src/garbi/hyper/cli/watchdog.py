@@ -39,9 +39,12 @@ def fence(context: click.Context, controller: str, number: int, data_dir: Path |
     and those of others, are not touched.
     """
     from garbi.hyper.settings import Settings
-    from garbi.hyper.watchdog.opening import open_fence
+    from garbi.hyper.watchdog.opening import await_closing, open_fence
 
-    report = open_fence(Settings.from_environment(data_dir=data_dir)).fence(controller, number)
+    try:
+        report = open_fence(Settings.from_environment(data_dir=data_dir)).fence(controller, number)
+    finally:
+        await_closing()
     click.echo(json.dumps(report.to_document()))
     if not report.proven:
         context.exit(1)

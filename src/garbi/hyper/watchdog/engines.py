@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -21,7 +20,7 @@ ENGINES_S = 2.0
 """How long engines have to tell what they have, all together; what runs can be found without them."""
 
 CLOSED_WITHIN_S = 3.0
-"""How long the end of a process waits until it has let go of engines."""
+"""How long the end of a process waits for engines, which may hang."""
 
 NOBODY = "0" * 32
 """The cluster id of drivers that only look."""
@@ -38,9 +37,10 @@ class Surveyed:
 _closing: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
-@atexit.register
-def _await_closing() -> None:
-    """A process that ends in the midst of a call of libvirt's crashes; one whose engine hangs ends all the same."""
+def await_closing() -> None:
+    """Wait, though not for long, until this process has let go of all engines: in the midst of a call of libvirt's its end would
+    crash.
+    """
     end = time.monotonic() + CLOSED_WITHIN_S
     for each in list(_closing):
         each.join(max(end - time.monotonic(), 0.0))

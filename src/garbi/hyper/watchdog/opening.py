@@ -22,6 +22,7 @@ from garbi.hyper.main import SIMULATED, driver_context
 from garbi.hyper.settings import Settings
 from garbi.hyper.watchdog.ending import Ending
 from garbi.hyper.watchdog.engines import Engines
+from garbi.hyper.watchdog.engines import await_closing as await_closing
 from garbi.hyper.watchdog.fence import Fence
 from garbi.hyper.watchdog.kernel import KernelWatchdog
 from garbi.hyper.watchdog.leased import MarkJudge
@@ -63,6 +64,7 @@ def guard(data_dir: Path | None = None) -> None:
         watchdog.run(ending)
     finally:
         watchdog.close()
+        await_closing()
 
 
 def _has_owner(owners: Owners, machine: MarkedMachine) -> bool:
