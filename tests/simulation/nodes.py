@@ -23,15 +23,16 @@ from tests.simulation.threads import Event, present_process
 from tests.simulation.worlds import Worlds
 
 from garbi.base.child import Ended
+from garbi.base.documents import document_of
 from garbi.base.errors import GarbiError
 from garbi.base.http import Request
 from garbi.hyper.agent import Agent
 from garbi.hyper.drivers.fake import FakeWorld
 from garbi.hyper.main import open_agent
-from garbi.hyper.rest import events as event_documents
 from garbi.hyper.rest.app import create_app
 from garbi.hyper.settings import Settings as AgentSettings
 from garbi.hyper.watchdog.opening import open_fence, open_watchdog
+from garbi.hyper_api import events
 from garbi.iaas.settings import DATABASE
 
 T = TypeVar("T")
@@ -300,4 +301,4 @@ def _follow(agent: Agent, request: Request, push: Callable[[bytes], None]) -> Ca
 
 
 def _block(event: Any) -> bytes:
-    return f"id: {event.seq}\ndata: {event_documents.describe(event).model_dump_json()}\n\n".encode()
+    return f"id: {event.seq}\ndata: {json.dumps(document_of(events.Event, event))}\n\n".encode()

@@ -45,7 +45,7 @@ def _convert(hint: Any) -> Convert | None:
         convert = partial(document_of, hint)
     elif origin in (tuple, list):
         convert = _for_each(_convert(arguments[0]))
-    elif origin is not None and issubclass(origin, Mapping):
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
         convert = dict
     return convert
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from garbi.hyper_api.machines import ImageName, Labels, Name
-from garbi.hyper_api.schemas import Asked, ImageFormat
+from garbi.hyper_api.machines import Labels, Name
+from garbi.hyper_api.schemas import Asked
 
 MAX_OVERCOMMIT = 1000.0
 MAX_USER = 32
@@ -119,12 +119,3 @@ class NodeWishRequest(Asked):
     model_config = examples({"state": "draining"})
 
     state: Literal["draining", "ready", "unavailable"]
-
-
-class ImageRequest(Asked):
-    """An image to fill: its content follows by `PUT /iaas/images/{name}/file`."""
-
-    model_config = examples({"name": "tiny", "type": "qcow2"})
-
-    name: ImageName
-    type: ImageFormat

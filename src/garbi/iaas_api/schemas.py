@@ -5,19 +5,15 @@ No answer has a secret in it. Clients need none of this: they handle plain docum
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from garbi.hyper_api import schemas as host
-from garbi.hyper_api.schemas import ImageFormat, Moment
 from garbi.iaas_api.machines import Strategy
 from garbi.iaas_api.requests import examples
 
+Moment = Annotated[str, Field(description="ISO 8601, UTC", json_schema_extra={"format": "date-time"})]
 NodeState = Literal["adding", "ready", "draining", "unreachable", "unavailable", "failed", "removing"]
-OperationState = Literal["running", "done", "failed"]
-OperationKind = Literal["node-add", "node-remove", "node-drain", "machine-add", "machine-wish", "machine-remove"]
-Subject = Literal["node", "machine", "image", "operation", "audit"]
 
 _CREATED, _UPDATED = "2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:06.123456Z"
 _SHA256 = "9b2c1f0e6d3a4b5c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
@@ -157,32 +153,6 @@ class Node(BaseModel):
     updated_at: Moment
 
 
-class Image(BaseModel):
-    """Immutable content that machines start from; the name points to a digest."""
-
-    model_config = examples(
-        {
-            "name": "tiny",
-            "type": "qcow2",
-            "size": 15728640,
-            "virtual_size": 67108864,
-            "sha256": _SHA256,
-            "state": "active",
-            "reason": "",
-            "created_at": _CREATED,
-        }
-    )
-
-    name: str
-    type: ImageFormat
-    size: int = Field(description="bytes of the content")
-    virtual_size: int = Field(description="bytes that it unfolds to, for a disk")
-    sha256: str
-    state: Literal["queued", "uploading", "active", "failed"]
-    reason: str = Field(description="why it failed")
-    created_at: Moment
-
-
 class Verdict(BaseModel):
     """Whether one node can take a machine; if not, the rule that speaks against it and why."""
 
@@ -302,101 +272,3 @@ class WhatIf(BaseModel):
     beside: list[str] = Field(
         description="ids of machines of other nodes that wait for room and are placed in the same pass"
     )
-
-
-class Operation(BaseModel):
-    """A request that takes time: how far it is, and why it failed."""
-
-    model_config = examples(
-        {
-            "id": _OPERATION,
-            "kind": "node-add",
-            "target": "n1",
-            "state": "failed",
-            "step": 3,
-            "steps": 12,
-            "progress": 0.25,
-            "message": "install packages",
-            "error": {
-                "type": "urn:garbi:error:provisioning-failed",
-                "title": "Provisioning failed",
-                "status": 502,
-                "detail": "no space left on device",
-                "code": "provisioning-failed",
-            },
-            "created_at": _CREATED,
-            "updated_at": _UPDATED,
-            "finished_at": _UPDATED,
-        }
-    )
-
-    id: str
-    kind: OperationKind
-    target: str = Field(description="the name of the node, or the id of the machine")
-    state: OperationState
-    step: int = Field(description="the present one, from 1")
-    steps: int
-    progress: float = Field(description="0 to 1")
-    message: str
-    error: dict[str, Any] | None = Field(description="problem details of a failure (RFC 9457)")
-    created_at: Moment
-    updated_at: Moment
-    finished_at: Moment | None
-
-
-class Event(BaseModel):
-    """Something that happened in the cloud; the `data` of a server-sent event, whose `id` is `seq`."""
-
-    model_config = examples(
-        {
-            "seq": 17,
-            "at": _UPDATED,
-            "subject": "machine",
-            "id": "web",
-            "kind": "state",
-            "state": "running",
-            "actor": "node:n1",
-            "reason": "",
-        }
-    )
-
-    seq: int
-    at: Moment
-    subject: Subject
-    id: str
-    kind: str
-    state: str
-    actor: str = Field(description="`user`, `controller` or `node:` and its name")
-    reason: str
-
-
-class Backup(BaseModel):
-    """A backup on the disk of the controller: where, how large, when, and what to do with it."""
-
-    model_config = examples(
-        {
-            "path": "/var/lib/garbi/iaas/copies/iaas-20260301T020000Z.tar",
-            "size": 1310720,
-            "made_at": "2026-03-01T02:00:00.000Z",
-            "database": True,
-            "advice": "unpack it into an empty directory, and start once with `iaas serve --data-dir DIRECTORY --after-restore`",
-        }
-    )
-
-    path: str = Field(description="on the host of the controller")
-    size: int = Field(description="in bytes")
-    made_at: str
-    database: bool = Field(description="false: it has the keys only, for the database is on a server")
-    advice: str = Field(description="how it is restored")
-
-
-class Health(host.Health):
-    """Whether the controller does its work, and whether it is the one of several that leads."""
-
-    model_config = examples(
-        {"status": "ok", "version": "0.1.0", "leads": True, "term": 7, "leader": "controller-1 (pid 812)"}
-    )
-
-    leads: bool = Field(description="false: it answers, and another does what is asked")
-    term: int = Field(description="how often a controller of this cloud began to lead")
-    leader: str = Field(description="who began to lead last: host and process")

@@ -58,6 +58,6 @@ def _reader(hint: Any) -> Convert | None:
         return None if read is None else lambda value: None if value is None else read(value)
     if hint is datetime:
         return from_wire
-    if origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return dict
     return hint if isinstance(hint, type) and issubclass(hint, Enum) else None

@@ -7,6 +7,7 @@ loses nothing and costs nothing; one that takes no byte for SEND_LIMIT_S seconds
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,9 +17,9 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import anyio
 from anyio import to_thread
 from fastapi import Header, Request, Response
-from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from garbi.base.documents import document_of
 from garbi.base.errors import Busy, InvalidField
 from garbi.web.listing import check_query, declare, parameters
 from garbi.web.places import MAX_STREAMS, Places
@@ -85,14 +86,14 @@ class EventStream(Response, Generic[E]):
         self,
         places: Places,
         feed: Feed[E],
-        describe: Callable[[E], BaseModel],
+        kind: type[E],
         wanted: Wanted,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._places = places
         self._feed = feed
-        self._describe = describe
+        self._kind = kind
         self._wanted = wanted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,14 +157,15 @@ class EventStream(Response, Generic[E]):
         return all(str(getattr(event, name)) == value for name, value in self._wanted.filters.items())
 
     def _format(self, event: E) -> str:
-        return f"id: {event.seq}\nevent: {event.kind}\ndata: {self._describe(event).model_dump_json()}\n\n"
+        data = json.dumps(document_of(self._kind, event), ensure_ascii=False, separators=(",", ":"))
+        return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n"
 
 
 def open_stream(
     request: Request,
     places: Places,
     feed: Feed[E],
-    describe: Callable[[E], BaseModel],
+    kind: type[E],
     filters: Sequence[str],
     last_event_id: str | None,
 ) -> EventStream[E]:
@@ -173,7 +175,7 @@ def open_stream(
     wanted = Wanted(asked, None if last_event_id is None else _read_number(last_event_id), last, follow)
     if len(places.streams) >= MAX_STREAMS:
         raise Busy(f"{MAX_STREAMS} event streams are open already")
-    return EventStream(places, feed, describe, wanted)
+    return EventStream(places, feed, kind, wanted)
 
 
 def stream_parameters(filters: Sequence[str]) -> dict[str, Any]:

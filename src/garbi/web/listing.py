@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
-from pydantic import BaseModel
 
 from garbi.base.errors import InvalidField, UnknownFilter
 from garbi.base.filters import check_filters, shown
 
 MAX_LIMIT = 1000
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +62,14 @@ def _read_limit(text: str | None) -> int | None:
     return int(text)
 
 
-def select(documents: Sequence[T], asked: Asked, key: str) -> list[T]:
-    """The documents whose fields equal the filters, in pages; `key` is the field that markers name."""
+def select(things: Sequence[T], asked: Asked, key: str) -> list[T]:
+    """The things whose fields equal the filters, in pages; `key` is the field that markers name."""
     if asked.marker is not None:
-        keys = [getattr(document, key) for document in documents]
+        keys = [getattr(thing, key) for thing in things]
         if asked.marker not in keys:
             raise InvalidField("marker", f"marker {asked.marker[:80]!r} is not in the list")
-        documents = documents[keys.index(asked.marker) + 1 :]
-    found = [document for document in documents if _matches(document, asked.filters)]
+        things = things[keys.index(asked.marker) + 1 :]
+    found = [thing for thing in things if _matches(thing, asked.filters)]
     return found[: asked.limit]
 
 
@@ -81,8 +80,8 @@ def link_next(request: Request, response: Response, asked: Asked, found: Sequenc
         response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
 
 
-def _matches(document: BaseModel, filters: dict[str, str]) -> bool:
-    return all(shown(getattr(document, name)) == value for name, value in filters.items())
+def _matches(thing: object, filters: dict[str, str]) -> bool:
+    return all(shown(getattr(thing, name)) == value for name, value in filters.items())
 
 
 def parameters(filters: Sequence[str], paged: bool = True) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from garbi.hyper.agent.kept import KeptDisks
 from garbi.hyper.agent.machines import Machines
 from garbi.hyper.drivers.protocol import DriverInfo
 from garbi.hyper.drivers.registry import DriverRegistry, abilities
-from garbi.hyper.host.report import HostReport, report_host
+from garbi.hyper.host.report import report_host
 from garbi.hyper.leases.leases import Leases
 from garbi.hyper.loops.converger import Converger
 from garbi.hyper.loops.keeping import Keeping
@@ -24,6 +24,7 @@ from garbi.hyper.loops.publisher import Publisher
 from garbi.hyper.model.capacity import Capacity
 from garbi.hyper.settings import Settings
 from garbi.hyper.store.database import Database
+from garbi.hyper_api.host import HostReport
 from garbi.storage.copies import Copying
 from garbi.storage.engine import path_of
 from garbi.storage.lock import DataDirLock

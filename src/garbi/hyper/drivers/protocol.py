@@ -19,6 +19,7 @@ from garbi.base.clock import Clock
 from garbi.hyper.model.image import ImageType
 from garbi.hyper.model.kept import KeptDisk as KeptDisk
 from garbi.hyper.model.machine import PublishedPort
+from garbi.hyper_api.host import Figures as Figures
 
 
 class Condition(StrEnum):
@@ -219,18 +220,6 @@ class ConsoleLog(Protocol):
 
     def console_log(self, machine_id: str, limit: int) -> bytes:
         """The last `limit` bytes of the console's output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Live figures of a running machine: seconds of CPU since start, bytes of memory in use, bytes read and written."""
-
-    cpu_seconds: float
-    memory_bytes: int
-    disk_read_bytes: int
-    disk_written_bytes: int
-    network_received_bytes: int
-    network_sent_bytes: int
 
 
 @runtime_checkable

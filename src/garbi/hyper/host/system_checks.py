@@ -13,7 +13,8 @@ from pathlib import Path
 from garbi.base.checks import Finding, fail, ok, run_program, warn
 from garbi.base.programs import find_program
 from garbi.hyper.host.check import DoctorSettings
-from garbi.hyper.host.virtualisation import Accelerator, detect_virtualisation
+from garbi.hyper.host.virtualisation import detect_virtualisation
+from garbi.hyper_api.host import Accelerator
 from garbi.storage.room import examine_room
 
 _ADD_BRIDGE, _DELETE_BRIDGE = 0x89A0, 0x89A1

@@ -5,35 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+
+from garbi.hyper_api.host import Accelerator, Virtualisation
 
 _KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
 _KVM_API_VERSION = 12
 _FLAGS = ("vmx", "svm")
-
-
-class Accelerator(StrEnum):
-    """What runs the guests' instructions: the processor, or QEMU."""
-
-    KVM = "kvm"
-    TCG = "tcg"
-
-
-@dataclass(frozen=True, slots=True)
-class Virtualisation:
-    """`reason` says why KVM is not used, or where it runs. `cpu_flag` is vmx, svm or empty.
-
-    `nested` tells a host that is a virtual machine itself.
-    """
-
-    accelerator: Accelerator
-    reason: str
-    cpu_flag: str
-    kvm_device: bool
-    nested: bool
 
 
 def detect_virtualisation(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+
+from garbi.hyper_api.kept import KeptFacts
 
 EPOCH_LABEL = "garbi.epoch"
 """Says which of the copies of a machine this one is: it grows each time that the machine is placed anew."""
@@ -21,21 +22,9 @@ class KeptDisk:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A disk that is kept under `name`, for `keep_s` seconds of which `age_s` have passed while the agent ran.
+class Kept(KeptFacts):
+    """A kept disk as the store has it: `age_s` of its seconds have passed while the agent ran."""
 
-    `image_sha256` is the content that the disk lies on, and cannot be read without; it is empty when there is none.
-    """
-
-    name: str
-    machine_id: str
-    type: str
-    image_sha256: str
-    epoch: int
-    place: str
-    size: int
-    kept_at: datetime
-    keep_s: int
     age_s: int
 
     @property

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from garbi.base.clock import to_wire
 from garbi.base.errors import (
     AlreadyExists,
     Busy,
@@ -31,7 +30,7 @@ from garbi.hyper.images.library import Part
 from garbi.hyper.model.image import Image, ImageType
 from garbi.hyper.model.query import IMAGE_FILTERS
 from garbi.hyper.rest.state import AgentOf, Server
-from garbi.hyper_api import schemas
+from garbi.web.answers import respond, respond_list
 from garbi.web.content import BodyReader, Digest, content_body, declared_size
 from garbi.web.listing import link_next, parameters, read_list, select, takes
 from garbi.web.problems import documented
@@ -42,7 +41,7 @@ SENT = (
     Busy,
 )  # fmt: skip
 HERE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "It was here already, with the same content", "model": schemas.Image}
+    200: {"description": "It was here already, with the same content", "model": Image}
 }
 
 router = APIRouter(tags=["images"])
@@ -59,28 +58,38 @@ class Upload:
 
 async def _upload(
     digest: Digest,
-    type: Annotated[schemas.ImageFormat, Query(description="the format of the content, which must be it")],
+    type: Annotated[ImageType, Query(description="the format of the content, which must be it")],
     cached: Annotated[bool, Query(description="it can be fetched again: give it up when space is needed")] = False,
 ) -> Upload:
-    return Upload(ImageType(type), digest, cached)
+    return Upload(type, digest, cached)
 
 
 UploadOf = Annotated[Upload, Depends(_upload)]
 
 
-@router.get("/hyper/images", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(IMAGE_FILTERS))
-def list_images(request: Request, response: Response, agent: AgentOf) -> list[schemas.Image]:
+@router.get(
+    "/hyper/images",
+    response_model=list[Image],
+    responses=documented(UnknownFilter, InvalidField),
+    openapi_extra=parameters(IMAGE_FILTERS),
+)
+def list_images(request: Request, response: Response, agent: AgentOf) -> Response:
     """List the images of this host, by name."""
     asked = read_list(request, IMAGE_FILTERS)
-    found = select([describe(image) for image in agent.images.list()], asked, "name")
+    found = select(agent.images.list(), asked, "name")
     link_next(request, response, asked, found, "name")
-    return found
+    return respond_list(Image, found, response)
 
 
-@router.get("/hyper/images/{name}", dependencies=[Depends(takes())], responses=documented(UnknownFilter, NotFound))
-def show_image(name: str, agent: AgentOf) -> schemas.Image:
+@router.get(
+    "/hyper/images/{name}",
+    response_model=Image,
+    dependencies=[Depends(takes())],
+    responses=documented(UnknownFilter, NotFound),
+)
+def show_image(name: str, agent: AgentOf) -> Response:
     """Show one image."""
-    return describe(agent.images.get(name))
+    return respond(Image, agent.images.get(name))
 
 
 @router.head(
@@ -102,6 +111,7 @@ def show_progress(
 @router.put(
     "/hyper/images/{name}",
     status_code=201,
+    response_model=Image,
     dependencies=[Depends(takes("type", "sha256", "cached", "from", "size"))],
     responses={**HERE, **documented(*SENT, ShareUnavailable)},
     openapi_extra=content_body(),
@@ -116,7 +126,7 @@ def add_image(
         Literal["share"] | None, Query(alias="from", description="take it from the image share, not from the body")
     ] = None,
     size: Annotated[int | None, Query(ge=1, description="bytes of the content on the share")] = None,
-) -> schemas.Image:
+) -> Response:
     """Add an image from the body, which streams to the disk; the same content under the same name changes nothing.
 
     With `from=share` the body is empty: the host takes the content of that `sha256` and `size` from its image share.
@@ -141,6 +151,7 @@ def add_image(
 @router.patch(
     "/hyper/images/{name}",
     status_code=201,
+    response_model=Image,
     dependencies=[Depends(takes("type", "sha256", "cached"))],
     responses={
         **HERE,
@@ -157,7 +168,7 @@ def send_more(
     upload: UploadOf,
     offset: UploadOffset,
     complete: UploadComplete,
-) -> schemas.Image:
+) -> Response:
     """Go on sending content at `Upload-Offset`, which is where it ended; the last piece is complete. It needs a `sha256`."""
     check_image_name("name", name)
     require_partial(request)
@@ -175,7 +186,7 @@ def send_more(
     if image is None:
         answer = Response(status_code=204)
         describe_progress(answer, *server.agent.images.offset(name, sha256))
-        return answer  # type: ignore[return-value]  # FastAPI sends it as it is
+        return answer
     body.drain()
     describe_progress(response, image.size, True)
     return _added(image, present, response)
@@ -205,22 +216,6 @@ def _present(server: Server, name: str) -> Image | None:
     return {image.name: image for image in server.agent.images.list()}.get(name)
 
 
-def _added(image: Image, present: Image | None, response: Response) -> schemas.Image:
+def _added(image: Image, present: Image | None, response: Response) -> Response:
     response.headers["Location"] = f"/hyper/images/{image.name}"
-    response.status_code = 200 if image == present else 201
-    return describe(image)
-
-
-def describe(image: Image) -> schemas.Image:
-    """An image as it travels."""
-    return schemas.Image(
-        name=image.name,
-        type=image.type.value,
-        size=image.size,
-        virtual_size=image.virtual_size,
-        sha256=image.sha256,
-        state=image.state.value,
-        created_at=to_wire(image.created_at),
-        cached=image.cached,
-        used_at=to_wire(image.used_at),
-    )
+    return respond(Image, image, response, 200 if image == present else 201)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from garbi.base.clock import to_wire
 from garbi.base.errors import (
     AbilityMissing,
     Busy,
@@ -14,29 +13,39 @@ from garbi.base.errors import (
     NotFound,
     UnknownFilter,
 )
-from garbi.hyper.model.kept import Kept
 from garbi.hyper.model.query import KEPT_FILTERS
 from garbi.hyper.rest.state import AgentOf
-from garbi.hyper_api import schemas
+from garbi.hyper_api.kept import KeptDisk
+from garbi.web.answers import respond, respond_list
 from garbi.web.listing import link_next, parameters, read_list, select, takes
 from garbi.web.problems import documented
 
 router = APIRouter(tags=["kept disks"])
 
 
-@router.get("/hyper/kept", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(KEPT_FILTERS))
-def list_kept(request: Request, response: Response, agent: AgentOf) -> list[schemas.KeptDisk]:
+@router.get(
+    "/hyper/kept",
+    response_model=list[KeptDisk],
+    responses=documented(UnknownFilter, InvalidField),
+    openapi_extra=parameters(KEPT_FILTERS),
+)
+def list_kept(request: Request, response: Response, agent: AgentOf) -> Response:
     """List the disks that are kept, by name."""
     asked = read_list(request, KEPT_FILTERS)
-    found = select([describe(record) for record in agent.kept.list()], asked, "name")
+    found = select(agent.kept.list(), asked, "name")
     link_next(request, response, asked, found, "name")
-    return found
+    return respond_list(KeptDisk, found, response)
 
 
-@router.get("/hyper/kept/{name}", dependencies=[Depends(takes())], responses=documented(UnknownFilter, NotFound))
-def show_kept(name: str, agent: AgentOf) -> schemas.KeptDisk:
+@router.get(
+    "/hyper/kept/{name}",
+    response_model=KeptDisk,
+    dependencies=[Depends(takes())],
+    responses=documented(UnknownFilter, NotFound),
+)
+def show_kept(name: str, agent: AgentOf) -> Response:
     """Show one kept disk."""
-    return describe(agent.kept.get(name))
+    return respond(KeptDisk, agent.kept.get(name))
 
 
 @router.delete(
@@ -50,19 +59,3 @@ def remove_kept(name: str, agent: AgentOf) -> Response:
     """Delete a kept disk before its time is over."""
     agent.kept.remove(name)
     return Response(status_code=204)
-
-
-def describe(record: Kept) -> schemas.KeptDisk:
-    """A kept disk as it travels."""
-    return schemas.KeptDisk(
-        name=record.name,
-        machine_id=record.machine_id,
-        type=record.type,
-        image_sha256=record.image_sha256,
-        epoch=record.epoch,
-        place=record.place,
-        size=record.size,
-        kept_at=to_wire(record.kept_at),
-        keep_s=record.keep_s,
-        left_s=record.left_s,
-    )

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from garbi.base.documents import fields_of
 from garbi.base.errors import (
     AbilityMissing,
     AlreadyExists,
@@ -33,7 +34,7 @@ from garbi.hyper.model.query import MACHINE_FILTERS, MachineQuery
 from garbi.hyper.rest.leases import Ordered
 from garbi.hyper.rest.state import AgentOf, Server
 from garbi.hyper_api import machines as wire
-from garbi.hyper_api import schemas
+from garbi.hyper_api.host import Figures, MachineFigures, Traces
 from garbi.web.answers import respond, respond_list
 from garbi.web.bodies import Body
 from garbi.web.listing import link_next, parameters, read_list, takes
@@ -177,34 +178,28 @@ def show_log(
 
 @router.get(
     "/hyper/machines/{id}/figures",
+    response_model=MachineFigures,
     dependencies=no_query,
     responses=documented(UnknownFilter, NotFound, AbilityMissing, Conflict, DriverFailed, DriverUnavailable),
 )
-def show_figures(id: str, agent: AgentOf) -> schemas.Figures:
+def show_figures(id: str, agent: AgentOf) -> Response:
     """Live figures of a running machine: CPU, memory, disk and network."""
     figures = agent.machines.figures(id)
-    return schemas.Figures(
-        id=id,
-        cpu_seconds=figures.cpu_seconds,
-        memory_bytes=figures.memory_bytes,
-        disk_read_bytes=figures.disk_read_bytes,
-        disk_written_bytes=figures.disk_written_bytes,
-        network_received_bytes=figures.network_received_bytes,
-        network_sent_bytes=figures.network_sent_bytes,
-    )
+    return respond(MachineFigures, MachineFigures(**fields_of(Figures, figures), id=id))
 
 
 @router.get(
     "/hyper/machines/{id}/traces",
+    response_model=Traces,
     dependencies=[Depends(takes("type"))],
     responses=documented(UnknownFilter, StaleOrder, InvalidField, UnknownType, DriverUnavailable),
 )
 def show_traces(
     id: str, type: Annotated[str, Query(description="which driver made it")], agent: AgentOf, ordered: Ordered
-) -> schemas.Traces:
+) -> Response:
     """What is left of a machine: whether it is recorded here, and whether its engine has it, which is asked."""
     found = agent.machines.find_traces(id, type, ordered)
-    return schemas.Traces(id=id, type=type, recorded=found.recorded, at_engine=found.at_engine)
+    return respond(Traces, Traces(id, type, found.recorded, found.at_engine))
 
 
 def _present(machine: Machine | None, machine_id: str) -> Machine:

@@ -6,13 +6,12 @@ On PostgreSQL the keys only: the database is copied by the server's own means, a
 from __future__ import annotations
 
 import tarfile
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from garbi.base.clock import Clock
 from garbi.base.token import TOKEN_FILE
 from garbi.iaas.settings import DATABASE, Settings
+from garbi.iaas_api.cloud import Backup
 from garbi.storage.copies import Copies, CopyRules, copy_sqlite
 from garbi.storage.engine import is_sqlite, path_of
 from garbi.storage.identity import IDENTITY
@@ -25,17 +24,6 @@ KEYS_ONLY = (
     "these are the keys only: copy the database with `pg_dump --format=custom` too; to restore, `pg_restore` it, unpack the keys "
     "into an empty directory, and start once with `iaas serve --data-dir DIRECTORY --database URL --after-restore`"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A backup on the disk of the controller: where, how large, and what to do with it. `database`: it has that, too."""
-
-    path: Path
-    size: int
-    made_at: datetime
-    database: bool
-    advice: str
 
 
 class Backups:
@@ -51,7 +39,7 @@ class Backups:
         """Make one now; raises NoSpace, DatabaseDamaged, FinalError."""
         path, whole = self.copies.make(), self._file is not None
         advice = WHOLE if whole else KEYS_ONLY
-        return Backup(path, path.stat().st_size, self._clock.now(), whole, advice)
+        return Backup(str(path), path.stat().st_size, self._clock.now(), whole, advice)
 
     @property
     def _file(self) -> Path | None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from garbi.base.clock import to_wire
 from garbi.base.errors import Busy, InvalidField, UnknownFilter
 from garbi.iaas.model.event import Event
 from garbi.iaas.rest.state import Server
-from garbi.iaas_api import schemas
 from garbi.web.event_stream import STREAM_ANSWER, LastEventId, open_stream, stream_parameters
 from garbi.web.problems import documented
 
@@ -25,18 +23,4 @@ router = APIRouter(tags=["events"])
 )
 async def stream_events(request: Request, server: Server, last_event_id: LastEventId = None) -> Response:
     """Stream events from now on, from the one after Last-Event-ID, or from the `last` so many on."""
-    return open_stream(request, server, server.controller.events, describe, FILTERS, last_event_id)
-
-
-def describe(event: Event) -> schemas.Event:
-    """An event as it travels."""
-    return schemas.Event(
-        seq=event.seq,
-        at=to_wire(event.at),
-        subject=event.subject.value,
-        id=event.id,
-        kind=event.kind,
-        state=event.state,
-        actor=event.actor,
-        reason=event.reason,
-    )
+    return open_stream(request, server, server.controller.events, Event, FILTERS, last_event_id)

@@ -5,9 +5,10 @@ Pieces follow draft-ietf-httpbis-resumable-upload: HEAD says how much is here, P
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Depends, Request, Response
 
-from garbi.base.clock import to_wire
 from garbi.base.errors import (
     AlreadyExists,
     Busy,
@@ -26,11 +27,13 @@ from garbi.base.errors import (
     UnknownFilter,
     UnsupportedMedia,
 )
-from garbi.hyper_api.vocabulary import ImageState, ImageType
+from garbi.hyper_api.vocabulary import ImageState
 from garbi.iaas.model.image import Image
 from garbi.iaas.model.query import IMAGE_FILTERS
 from garbi.iaas.rest.state import ControllerOf, Server, ServerState
-from garbi.iaas_api import requests, schemas
+from garbi.iaas_api.images import ImageSpec
+from garbi.web.answers import respond, respond_list
+from garbi.web.bodies import Body
 from garbi.web.content import BodyReader, Digest, content_body
 from garbi.web.listing import link_next, parameters, read_list, takes
 from garbi.web.problems import documented
@@ -45,34 +48,47 @@ SENT = (
 )  # fmt: skip
 
 
-@router.get("/iaas/images", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(IMAGE_FILTERS))
-def list_images(request: Request, response: Response, controller: ControllerOf) -> list[schemas.Image]:
+@router.get(
+    "/iaas/images",
+    response_model=list[Image],
+    responses=documented(UnknownFilter, InvalidField),
+    openapi_extra=parameters(IMAGE_FILTERS),
+)
+def list_images(request: Request, response: Response, controller: ControllerOf) -> Response:
     """List the images of the cloud, by name."""
     asked = read_list(request, IMAGE_FILTERS)
-    found = [describe(image) for image in controller.images.list(asked.filters, asked.limit, asked.marker)]
+    found = controller.images.list(asked.filters, asked.limit, asked.marker)
     link_next(request, response, asked, found, "name")
-    return found
+    return respond_list(Image, found, response)
 
 
 @router.post(
     "/iaas/images",
     status_code=201,
+    response_model=Image,
     dependencies=no_query,
     responses=documented(
         MalformedRequest, UnknownFilter, AlreadyExists, UnsupportedMedia, InvalidField, NoSpace, NotLeading
     ),
 )
-def register_image(body: requests.ImageRequest, response: Response, controller: ControllerOf) -> schemas.Image:
+def register_image(
+    spec: Annotated[ImageSpec, Depends(Body(ImageSpec))], response: Response, controller: ControllerOf
+) -> Response:
     """Register an image, whose content follows; until it is here and good, no machine can be made from it."""
-    image = controller.images.register(body.name, ImageType(body.type))
+    image = controller.images.register(spec.name, spec.type)
     response.headers["Location"] = f"/iaas/images/{image.name}"
-    return describe(image)
+    return respond(Image, image, response, 201)
 
 
-@router.get("/iaas/images/{name}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
-def show_image(name: str, controller: ControllerOf) -> schemas.Image:
+@router.get(
+    "/iaas/images/{name}",
+    response_model=Image,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound),
+)
+def show_image(name: str, controller: ControllerOf) -> Response:
     """Show one image."""
-    return describe(controller.images.get(name))
+    return respond(Image, controller.images.get(name))
 
 
 @router.delete(
@@ -104,15 +120,20 @@ def show_progress(name: str, controller: ControllerOf) -> Response:
 
 
 @router.put(
-    "/iaas/images/{name}/file", dependencies=digest_query, responses=documented(*SENT), openapi_extra=content_body()
+    "/iaas/images/{name}/file",
+    response_model=Image,
+    dependencies=digest_query,
+    responses=documented(*SENT),
+    openapi_extra=content_body(),
 )
-def send_image(name: str, request: Request, response: Response, server: Server, digest: Digest) -> schemas.Image:
+def send_image(name: str, request: Request, response: Response, server: Server, digest: Digest) -> Response:
     """Send the whole content of an image, which is inspected before any machine is made from it."""
     return _receive(server, request, response, name, 0, digest, True)
 
 
 @router.patch(
     "/iaas/images/{name}/file",
+    response_model=Image,
     dependencies=digest_query,
     responses=documented(*SENT, OffsetMismatch, UnsupportedMedia),
     openapi_extra=content_body(PARTIAL),
@@ -125,7 +146,7 @@ def send_more(
     digest: Digest,
     offset: UploadOffset,
     complete: UploadComplete,
-) -> schemas.Image:
+) -> Response:
     """Go on sending the content of an image at `Upload-Offset`, which is where it ended; the last piece is complete."""
     require_partial(request)
     return _receive(server, request, response, name, offset, digest, complete)
@@ -139,7 +160,7 @@ def _receive(
     offset: int,
     digest: str | None,
     complete: bool,
-) -> schemas.Image:
+) -> Response:
     body = BodyReader(request, server, KEPT)
     images = server.controller.images
     with server.uploading():
@@ -149,18 +170,4 @@ def _receive(
             body.drain()
             raise
     describe_progress(response, image.size if complete else images.offset(name), complete)
-    return describe(image)
-
-
-def describe(image: Image) -> schemas.Image:
-    """An image as it travels."""
-    return schemas.Image(
-        name=image.name,
-        type=image.type.value,
-        size=image.size,
-        virtual_size=image.virtual_size,
-        sha256=image.sha256,
-        state=image.state.value,
-        reason=image.reason,
-        created_at=to_wire(image.created_at),
-    )
+    return respond(Image, image, response)

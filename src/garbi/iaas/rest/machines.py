@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from garbi.base.errors import (
     AbilityMissing,
@@ -29,7 +29,7 @@ from garbi.base.errors import (
     UnknownType,
     UnsupportedMedia,
 )
-from garbi.hyper_api.schemas import Figures
+from garbi.hyper_api.host import MachineFigures
 from garbi.iaas.model.machine import REACHED, Machine
 from garbi.iaas.model.query import MACHINE_FILTERS
 from garbi.iaas.rest.state import ControllerOf, Server, ServerState
@@ -188,14 +188,15 @@ def show_log(
 
 @router.get(
     "/iaas/machines/{id}/figures",
+    response_model=MachineFigures,
     dependencies=no_query,
     responses=documented(
         UnknownFilter, NotFound, AbilityMissing, Conflict, DriverFailed, DriverUnavailable, NodeUnreachable
     ),
 )
-def show_figures(id: str, controller: ControllerOf) -> Figures:
+def show_figures(id: str, controller: ControllerOf) -> Response:
     """Live figures of a running machine: CPU, memory, disk and network."""
-    return Figures(**controller.machines.figures(id))
+    return JSONResponse(controller.machines.figures(id))
 
 
 def _present(machine: Machine | None, machine_id: str, server: ServerState) -> Machine:

@@ -13,7 +13,7 @@ from garbi.base.errors import InvalidField, NotFound, UnknownFilter
 from garbi.iaas.model.operation import Operation
 from garbi.iaas.model.query import OPERATION_FILTERS
 from garbi.iaas.rest.state import ControllerOf, Server
-from garbi.iaas_api import schemas
+from garbi.web.answers import respond, respond_list
 from garbi.web.listing import link_next, parameters, read_list, takes
 from garbi.web.preferences import Looking
 from garbi.web.problems import documented
@@ -24,20 +24,23 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get(
-    "/iaas/operations", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(OPERATION_FILTERS)
+    "/iaas/operations",
+    response_model=list[Operation],
+    responses=documented(UnknownFilter, InvalidField),
+    openapi_extra=parameters(OPERATION_FILTERS),
 )
-def list_operations(request: Request, response: Response, controller: ControllerOf) -> list[schemas.Operation]:
+def list_operations(request: Request, response: Response, controller: ControllerOf) -> Response:
     """List the operations, the oldest first."""
     asked = read_list(request, OPERATION_FILTERS)
-    found = [describe(each) for each in controller.operations.list(asked.filters, asked.limit, asked.marker)]
+    found = controller.operations.list(asked.filters, asked.limit, asked.marker)
     link_next(request, response, asked, found, "id")
-    return found
+    return respond_list(Operation, found, response)
 
 
 @router.get(
     "/iaas/operations/{id}",
     dependencies=[Depends(takes())],
-    response_model=schemas.Operation,
+    response_model=Operation,
     responses={304: {"description": "it is as the ETag says"}, **documented(UnknownFilter, NotFound)},
 )
 def show_operation(
@@ -48,7 +51,7 @@ def show_operation(
     if_none_match: Annotated[
         str | None, Header(description="the ETag of what is known: answer when it changed")
     ] = None,
-) -> schemas.Operation | Response:
+) -> Response:
     """Show one operation; with `Prefer: wait=N`, once it has finished or, given its ETag, once it has changed."""
     operation = server.controller.operations.get(id)
     known = _read_tags(if_none_match or "")
@@ -59,7 +62,7 @@ def show_operation(
     response.headers["ETag"] = f'"{to_wire(operation.updated_at)}"'
     if operation.updated_at in known:
         return Response(status_code=304, headers=dict(response.headers))
-    return describe(operation)
+    return respond(Operation, operation, response)
 
 
 def _read_tags(header: str) -> set[datetime]:
@@ -71,21 +74,3 @@ def _read_tags(header: str) -> set[datetime]:
         except ValueError:
             continue
     return found
-
-
-def describe(operation: Operation) -> schemas.Operation:
-    """An operation as it travels."""
-    return schemas.Operation(
-        id=operation.id,
-        kind=operation.kind.value,
-        target=operation.target,
-        state=operation.state.value,
-        step=operation.step,
-        steps=operation.steps,
-        progress=operation.progress,
-        message=operation.message,
-        error=None if operation.error is None else dict(operation.error),
-        created_at=to_wire(operation.created_at),
-        updated_at=to_wire(operation.updated_at),
-        finished_at=None if operation.finished_at is None else to_wire(operation.finished_at),
-    )
