@@ -8,8 +8,9 @@ from typing import Any
 
 import pexpect
 import pytest
+from pydantic import TypeAdapter
 
-from garbi.iaas_api.schemas import WhatIf
+from garbi.iaas_api.placement import WhatIf
 
 from .conftest import IAAS, LIMIT_S, Run, Stranger, environment_of, read_all
 
@@ -19,7 +20,8 @@ PATH = "GET /iaas/nodes/n1/what-if"
 @pytest.fixture
 def foretold() -> dict[str, Any]:
     """The example of the contract, with reasons as long as they may be."""
-    document: dict[str, Any] = json.loads(json.dumps(WhatIf.model_config["json_schema_extra"]["examples"][0]))  # type: ignore[index, call-overload]
+    (document,) = TypeAdapter(WhatIf).json_schema()["examples"]
+    assert isinstance(document, dict)
     document["machines"][0]["id"] = "a-machine-with-a-rather-long-name-0123456789"
     document["machines"][1]["why"] = f"it failed by itself: {'long words ' * 18}"
     return document

@@ -19,7 +19,7 @@ from garbi.base.filters import check_filters, shown
 from garbi.base.token import TOKEN_FILE, new_secret, read_secret
 from garbi.hyper_api.vocabulary import State
 from garbi.iaas.controller.node_changes import check_token, write_change
-from garbi.iaas.fences.agent import AgentFence, Tried
+from garbi.iaas.fences.agent import AgentFence
 from garbi.iaas.fences.death import USER, declare_dead
 from garbi.iaas.fences.protocol import Proof, Scope
 from garbi.iaas.loops.work import Work
@@ -35,6 +35,7 @@ from garbi.iaas.store import events, machines, operations, secrets
 from garbi.iaas.store import nodes as table
 from garbi.iaas.store.database import Database, Transaction
 from garbi.iaas.workflows.remove_node import reason_to_forget
+from garbi.iaas_api.nodes import FenceTrial
 
 OUT_OF_REACH = (NodeState.UNREACHABLE, NodeState.UNAVAILABLE, NodeState.FAILED)
 """The states of nodes that are removed, with force, without their hosts."""
@@ -106,7 +107,7 @@ class Nodes:
         self._work.look_soon(name)
         return self._fresh(node)
 
-    def test_fence(self, name: str) -> Tried:
+    def test_fence(self, name: str) -> FenceTrial:
         """Ask the fence agent of a node for all but `off`, and whether its plug is this node; raises NotFound, FenceFailed."""
         with self._database.read() as connection:
             node = _find(connection, name)

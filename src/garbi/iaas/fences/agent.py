@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from garbi.base.child import Cancelled, Ended, run
@@ -20,6 +19,7 @@ from garbi.iaas.fences.power import KEPT, MAX_ANSWER_BYTES, PATH, find_flaw
 from garbi.iaas.fences.protocol import Outlook, Proof, Scope
 from garbi.iaas.model.node import Node
 from garbi.iaas.provisioning.words import clean
+from garbi.iaas_api.nodes import FenceTrial
 
 PAUSE_S = 1.0
 ON, OFF = 0, 2
@@ -27,15 +27,6 @@ ON, OFF = 0, 2
 
 PLUGS = ("plug", "port")
 """The options that name which of several hosts a device switches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What a trial found that switched nothing: whether the host is on by the word of its agent, and words for people."""
-
-    agent: str
-    status: str
-    words: str
 
 
 class AgentFence:
@@ -83,7 +74,7 @@ class AgentFence:
                 raise FenceFailed("it was cancelled")
         return Proof(self.name, Scope.ALL, f"{_agent(node)} switched {node.host} off, and says that it is")
 
-    def try_out(self, node: Node, answers: bool, cancelled: threading.Event) -> Tried:
+    def try_out(self, node: Node, answers: bool, cancelled: threading.Event) -> FenceTrial:
         """Ask the agent for all that it is asked for, but `off`; raises FenceFailed when it would prove nothing.
 
         `answers`: the node is there now, so that a plug which is off cannot be its own.
@@ -103,7 +94,7 @@ class AgentFence:
         if watched.code:
             raise FenceFailed(f"{_agent(node)} cannot be relied on: its monitor ended with {watched.code}"
                               f"{self._quoted(watched, node)}")  # fmt: skip
-        return Tried(_agent(node), _status(said), self._plug(node, cancelled, deadline))
+        return FenceTrial(_agent(node), _status(said), self._plug(node, cancelled, deadline))
 
     def _plug(self, node: Node, cancelled: threading.Event, deadline: float) -> str:
         """What the device calls the plug, where it lists its plugs; raises FenceFailed when it has no such plug."""

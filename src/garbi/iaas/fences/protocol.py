@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from garbi.base.errors import FenceFailed
@@ -14,18 +13,12 @@ from garbi.base.tally import Tally
 from garbi.hyper_api.vocabulary import NodeFailurePolicy
 from garbi.iaas.model.machine import Machine
 from garbi.iaas.model.node import Node
+from garbi.iaas_api.placement import Scope as Scope
 
 log = logging.getLogger(__name__)
 
 TRIED = "fences_tried"
 """What is counted of fences that were tried, by their names and by whether they proved something."""
-
-
-class Scope(StrEnum):
-    """What a proof covers: every machine of the node, or those alone that may be created again elsewhere."""
-
-    ALL = "all"
-    RECREATABLE = "recreatable"
 
 
 @dataclass(frozen=True, slots=True)

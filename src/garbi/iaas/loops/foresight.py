@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sqlalchemy import Connection
 
@@ -34,18 +33,11 @@ from garbi.iaas.monitor.verdict import SILENT, is_watched
 from garbi.iaas.scheduler import Homeless, Move, Plan, Verdict
 from garbi.iaas.store import machines, nodes
 from garbi.iaas.store.database import Database
+from garbi.iaas_api.placement import Lot
 
 WORDS = "it would be dead"
 LONGEST_REASON = 200
 """Characters of what a machine says of itself that are repeated."""
-
-
-class Lot(StrEnum):
-    """What would become of a machine."""
-
-    MOVES = "moves"
-    STAYS = "stays"
-    FITS_NOWHERE = "fits-nowhere"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from garbi.base.transitions import Transition, TransitionTable
-from garbi.iaas.model.power import Power, PowerChange
-
-
-class NodeState(StrEnum):
-    """What is known of a node; only `ready` takes new machines."""
-
-    ADDING = "adding"
-    READY = "ready"
-    DRAINING = "draining"
-    UNREACHABLE = "unreachable"
-    UNAVAILABLE = "unavailable"
-    FAILED = "failed"
-    REMOVING = "removing"
+from garbi.iaas.model.power import PowerChange
+from garbi.iaas_api.nodes import Amounts as Amounts
+from garbi.iaas_api.nodes import DriverState as DriverState
+from garbi.iaas_api.nodes import Load as Load
+from garbi.iaas_api.nodes import NodeFacts
+from garbi.iaas_api.nodes import NodeState as NodeState
+from garbi.iaas_api.nodes import Overcommit as Overcommit
+from garbi.iaas_api.nodes import Ssh as Ssh
 
 
 class Failure(StrEnum):
@@ -33,63 +28,6 @@ class Failure(StrEnum):
     """Its own agent did not answer as it should, or another one did: it is asked again until that is well."""
     REMOVAL = "removal"
     """It could not be removed: somebody removes it once more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ssh:
-    """How the host of a node is reached for provisioning. `key_file` is a path on the controller's host.
-
-    `host_key` is how the host proves who it is, at the first contact: the fingerprint of its key ("SHA256:…"), or the key.
-    """
-
-    user: str = "root"
-    port: int = 22
-    key_file: str | None = None
-    host_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """Memory in MiB, processors, disk in MiB: what a node has, what is reserved of it, what a machine asks for."""
-
-    mem: int = 0
-    cpus: int = 0
-    disk: int = 0
-
-    def __add__(self, other: Amounts) -> Amounts:
-        return Amounts(self.mem + other.mem, self.cpus + other.cpus, self.disk + other.disk)
-
-    def __sub__(self, other: Amounts) -> Amounts:
-        return Amounts(self.mem - other.mem, self.cpus - other.cpus, self.disk - other.disk)
-
-
-@dataclass(frozen=True, slots=True)
-class Overcommit:
-    """How often each amount of a node may be promised: 1 is never more than there is."""
-
-    mem: float = 1.0
-    cpus: float = 16.0
-    disk: float = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class DriverState:
-    """What a node says of one of its drivers."""
-
-    name: str
-    available: bool
-    reason: str = ""
-    version: str = ""
-    abilities: tuple[str, ...] = ()
-    image_types: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Measured use of a host: the one-minute load average, memory in use in MiB."""
-
-    load1: float = 0.0
-    mem_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +60,9 @@ class NodeChange:
     no_power: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node as the store keeps it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node(NodeFacts):
+    """A node as the store keeps it: what anybody may see of it, and what only the controller knows.
 
     `has` is what the host has, `limit` what may be reserved of it (`has` times `overcommit`), `reserved` what machines have
     reserved. `draining` outlives an unreachable time. `seen_at` is when it last answered. `cluster_id` and `boot_id` are those
@@ -136,36 +74,18 @@ class Node:
     `unwritable` says why nothing can be written there; `leaving_at` is when it said that its host goes down.
     """
 
-    name: str
     host: str
     port: int
-    provision: bool
-    ssh: Ssh
-    labels: Mapping[str, str]
-    overcommit: Overcommit
-    state: NodeState
     reason: str
-    draining: bool
     has: Amounts
-    limit: Amounts
     reserved: Amounts
-    load: Load
-    architecture: str
-    drivers: tuple[DriverState, ...]
-    versions: Mapping[str, str]
     cluster_id: str
     boot_id: str
     epoch: int
-    operation: str | None
-    seen_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
     lease: int = 1
     failure: Failure = Failure.NONE
     touched: bool = True
     host_mem: int = 0
-    power: Power | None = None
-    witness: bool = False
     live_restore: bool = False
     unwritable: str = ""
     leaving_at: datetime | None = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from garbi.base.errors import InvalidField
+from garbi.iaas_api.nodes import Power as Power
 
 AGENT = re.compile(r"fence_[a-z0-9_]{1,58}\Z")
 OPTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
@@ -17,15 +18,6 @@ SECRET = re.compile(r"passw|secret|token|community|priv")
 """In the name of an option: its value is shown to nobody."""
 
 MOST_OPTIONS, LONGEST_VALUE = 32, 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Power:
-    """The fence agent of a node and its options; `secrets` are the names of those whose values are shown to nobody."""
-
-    agent: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

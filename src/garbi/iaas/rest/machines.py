@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from garbi.base.documents import fields_of
 from garbi.base.errors import (
     AbilityMissing,
     AlreadyExists,
@@ -35,7 +36,7 @@ from garbi.iaas.model.query import MACHINE_FILTERS
 from garbi.iaas.rest.state import ControllerOf, Server, ServerState
 from garbi.iaas.scheduler import Explanation
 from garbi.iaas_api import machines as wire
-from garbi.iaas_api import schemas
+from garbi.iaas_api import placement
 from garbi.web.answers import respond, respond_list
 from garbi.web.bodies import Body
 from garbi.web.listing import link_next, parameters, read_list, takes
@@ -97,14 +98,15 @@ def add_machine(spec: Spec, response: Response, server: Server, patience: Waitin
 
 @router.post(
     "/iaas/machines/explain",
+    response_model=placement.Explanation,
     dependencies=no_query,
     responses=documented(
         MalformedRequest, UnknownFilter, UnsupportedMedia, InvalidField, UnknownImage, UnknownType, Conflict
     ),
 )
-def explain_machine(spec: Spec, controller: ControllerOf) -> schemas.Explanation:
+def explain_machine(spec: Spec, controller: ControllerOf) -> Response:
     """Where such a machine would run, and the verdict on each node with its reason; places nothing."""
-    return describe_explanation(controller.machines.explain(spec))
+    return respond(placement.Explanation, describe_explanation(controller.machines.explain(spec)))
 
 
 @router.get(
@@ -210,12 +212,7 @@ def _answer(machine: Machine, prepared: Response, status: int) -> Response:
     return respond(wire.Machine, machine, prepared, status)
 
 
-def describe_explanation(explanation: Explanation) -> schemas.Explanation:
+def describe_explanation(explanation: Explanation) -> placement.Explanation:
     """An explanation as it travels."""
-    verdicts = [schemas.Verdict(**verdict.document()) for verdict in explanation.verdicts]
-    return schemas.Explanation(
-        chosen=explanation.chosen,
-        strategy=explanation.strategy,
-        summary=explanation.summary(),
-        verdicts=verdicts,
-    )
+    verdicts = tuple(placement.Verdict(**fields_of(placement.Verdict, each)) for each in explanation.verdicts)
+    return placement.Explanation(explanation.chosen, explanation.strategy, explanation.summary(), verdicts)

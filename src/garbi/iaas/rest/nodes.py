@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from garbi.base.clock import to_wire
+from garbi.base.documents import fields_of
 from garbi.base.errors import (
     AlreadyExists,
     AlreadyInState,
@@ -24,11 +24,13 @@ from garbi.base.errors import (
 )
 from garbi.iaas.controller import Controller
 from garbi.iaas.loops.foresight import WhatIf
-from garbi.iaas.model.node import Amounts, DriverState, Node, NodeChange, NodeSpec, Overcommit, Ssh
-from garbi.iaas.model.power import Power, PowerChange
+from garbi.iaas.model.node import Node, NodeChange, NodeSpec, Overcommit, Ssh
+from garbi.iaas.model.power import PowerChange
 from garbi.iaas.model.query import NODE_FILTERS
 from garbi.iaas.rest.state import ControllerOf
-from garbi.iaas_api import requests, schemas
+from garbi.iaas_api import nodes as wire
+from garbi.iaas_api import placement, requests
+from garbi.web.answers import respond, respond_list
 from garbi.web.listing import link_next, parameters, read_list, takes
 from garbi.web.problems import documented
 
@@ -36,92 +38,110 @@ router = APIRouter(tags=["nodes"])
 no_query = [Depends(takes())]
 
 
-@router.get("/iaas/nodes", responses=documented(UnknownFilter, InvalidField), openapi_extra=parameters(NODE_FILTERS))
-def list_nodes(request: Request, response: Response, controller: ControllerOf) -> list[schemas.Node]:
+@router.get(
+    "/iaas/nodes",
+    response_model=list[wire.Node],
+    responses=documented(UnknownFilter, InvalidField),
+    openapi_extra=parameters(NODE_FILTERS),
+)
+def list_nodes(request: Request, response: Response, controller: ControllerOf) -> Response:
     """List the nodes, by name."""
     asked = read_list(request, NODE_FILTERS)
     nodes = controller.nodes.list(asked.filters, asked.limit, asked.marker)
     machines, drained = controller.nodes.machines_on_each(), controller.nodes.drained_on_each()
     found = [describe(node, machines.get(node.name, 0), drained.get(node.name, [])) for node in nodes]
     link_next(request, response, asked, found, "name")
-    return found
+    return respond_list(wire.Node, found, response)
 
 
-@router.get("/iaas/nodes/{name}", dependencies=no_query, responses=documented(UnknownFilter, NotFound))
-def show_node(name: str, controller: ControllerOf) -> schemas.Node:
+@router.get(
+    "/iaas/nodes/{name}",
+    response_model=wire.Node,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound),
+)
+def show_node(name: str, controller: ControllerOf) -> Response:
     """Show one node."""
-    return _described(controller, controller.nodes.get(name))
+    return _answer(controller, controller.nodes.get(name))
 
 
 @router.post(
     "/iaas/nodes",
     status_code=202,
+    response_model=wire.Node,
     dependencies=no_query,
     responses=documented(
         MalformedRequest, UnknownFilter, AlreadyExists, Conflict, UnsupportedMedia, InvalidField, Busy
     ),
 )
-def add_node(body: requests.NodeRequest, response: Response, controller: ControllerOf) -> schemas.Node:
+def add_node(body: requests.NodeRequest, response: Response, controller: ControllerOf) -> Response:
     """Begin to make a host a node; the operation says how far that is. A failed node is tried again."""
     node = controller.nodes.add(read_spec(body, controller.settings.overcommit), body.token)
     response.headers["Location"] = f"/iaas/nodes/{node.name}"
     _name_operation(response, node)
-    return _described(controller, node)
+    return _answer(controller, node, response, 202)
 
 
 @router.put(
     "/iaas/nodes/{name}",
+    response_model=wire.Node,
     dependencies=no_query,
     responses={
-        202: {"description": "It has begun; the operation says how far it is", "model": schemas.Node},
+        202: {"description": "It has begun; the operation says how far it is", "model": wire.Node},
         **documented(
             MalformedRequest, UnknownFilter, NotFound, AlreadyInState, Conflict, UnsupportedMedia, InvalidField
         ),
     },
 )
-def wish_node(name: str, body: requests.NodeWishRequest, response: Response, controller: ControllerOf) -> schemas.Node:
+def wish_node(name: str, body: requests.NodeWishRequest, response: Response, controller: ControllerOf) -> Response:
     """Drain a node, let it take machines again, or confirm that an unreachable one is dead."""
     nodes = controller.nodes
     verbs = {"draining": nodes.drain, "ready": nodes.undrain, "unavailable": nodes.confirm_dead}
     before = nodes.get(name).operation
     node = verbs[body.state](name)
-    if node.operation != before:
-        response.status_code = 202
+    begun = node.operation != before
+    if begun:
         _name_operation(response, node)
-    return _described(controller, node)
+    return _answer(controller, node, response, 202 if begun else 200)
 
 
 @router.patch(
     "/iaas/nodes/{name}",
+    response_model=wire.Node,
     dependencies=no_query,
     responses=documented(MalformedRequest, UnknownFilter, NotFound, UnsupportedMedia, InvalidField),
 )
-def change_node(name: str, body: requests.NodeChangeRequest, controller: ControllerOf) -> schemas.Node:
+def change_node(name: str, body: requests.NodeChangeRequest, controller: ControllerOf) -> Response:
     """Have something of a node otherwise: the token that its hyper has by now, or how its host is switched off."""
-    node = controller.nodes.change(name, read_change(body))
-    return _described(controller, node)
+    return _answer(controller, controller.nodes.change(name, read_change(body)))
 
 
 @router.post(
-    "/iaas/nodes/{name}/test-fence", dependencies=no_query, responses=documented(UnknownFilter, NotFound, FenceFailed)
+    "/iaas/nodes/{name}/test-fence",
+    response_model=wire.FenceTrial,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound, FenceFailed),
 )
-def test_fence(name: str, controller: ControllerOf) -> schemas.FenceTrial:
+def test_fence(name: str, controller: ControllerOf) -> Response:
     """Ask the fence agent of a node for all but `off`: whether it works, and switches this node and no other."""
-    tried = controller.nodes.test_fence(name)
-    return schemas.FenceTrial(agent=tried.agent, status="off" if tried.status == "off" else "on", words=tried.words)
+    return respond(wire.FenceTrial, controller.nodes.test_fence(name))
 
 
 @router.get(
-    "/iaas/nodes/{name}/what-if", dependencies=no_query, responses=documented(UnknownFilter, NotFound, NotLeading)
+    "/iaas/nodes/{name}/what-if",
+    response_model=placement.WhatIf,
+    dependencies=no_query,
+    responses=documented(UnknownFilter, NotFound, NotLeading),
 )
-def foresee_death(name: str, controller: ControllerOf) -> schemas.WhatIf:
+def foresee_death(name: str, controller: ControllerOf) -> Response:
     """Tell what would follow if the node died now: which fence could prove it and when, what would move where, and why not."""
-    return foreseen(controller.what_if(name))
+    return respond(placement.WhatIf, foreseen(controller.what_if(name)))
 
 
 @router.delete(
     "/iaas/nodes/{name}",
     status_code=202,
+    response_model=wire.Node,
     dependencies=[Depends(takes("force"))],
     responses=documented(UnknownFilter, NotFound, Conflict, InvalidField),
 )
@@ -130,11 +150,11 @@ def remove_node(
     response: Response,
     controller: ControllerOf,
     force: Annotated[bool, Query(description="remove the machines of the node with it")] = False,
-) -> schemas.Node:
+) -> Response:
     """Begin to remove a node and to leave its host clean; while machines are there, only by `force`."""
     node = controller.nodes.remove(name, force)
     _name_operation(response, node)
-    return _described(controller, node)
+    return _answer(controller, node, response, 202)
 
 
 def _name_operation(response: Response, node: Node) -> None:
@@ -179,88 +199,48 @@ def read_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _described(controller: Controller, node: Node) -> schemas.Node:
+def _answer(
+    controller: Controller, node: Node, prepared: Response | None = None, status: int | None = None
+) -> Response:
     machines, drained = controller.nodes.machines_on(node.name), controller.nodes.drained_on_each()
-    return describe(node, machines, drained.get(node.name, []))
+    return respond(wire.Node, describe(node, machines, drained.get(node.name, [])), prepared, status)
 
 
-def describe(node: Node, machines: int, drained: Sequence[str] = ()) -> schemas.Node:
+def describe(node: Node, machines: int, drained: Sequence[str] = ()) -> wire.Node:
     """A node with so many machines, some of which its drain has stopped, as it travels."""
-    return schemas.Node(
-        name=node.name,
+    return wire.Node(
+        **fields_of(wire.NodeFacts, node),
         address=node.address,
-        state=node.state.value,
         reason=node.words,
-        capacity=_amounts(node.has),
-        limit=_amounts(node.limit),
-        use=_amounts(node.reserved),
-        load=schemas.Load(load1=node.load.load1, mem_used=node.load.mem_used),
-        overcommit=schemas.Overcommit(mem=node.overcommit.mem, cpus=node.overcommit.cpus, disk=node.overcommit.disk),
+        capacity=node.has,
+        use=node.reserved,
         machines=machines,
-        draining=node.draining,
-        witness=node.witness,
-        drained=[*drained],
-        architecture=node.architecture,
-        drivers=[_driver(driver) for driver in node.drivers],
-        versions=dict(node.versions),
-        labels=dict(node.labels),
-        provision=node.provision,
-        ssh=schemas.Ssh(user=node.ssh.user, port=node.ssh.port, key_file=node.ssh.key_file, host_key=node.ssh.host_key),
-        power=None if node.power is None else _power(node.power),
-        operation=node.operation,
-        seen_at=None if node.seen_at is None else to_wire(node.seen_at),
-        created_at=to_wire(node.created_at),
-        updated_at=to_wire(node.updated_at),
+        drained=tuple(drained),
     )
 
 
-def foreseen(found: WhatIf) -> schemas.WhatIf:
+def foreseen(found: WhatIf) -> placement.WhatIf:
     """What would follow, as it travels."""
-    return schemas.WhatIf(
+    return placement.WhatIf(
         node=found.node.name,
-        state=found.node.state.value,
+        state=found.node.state,
         reason=found.node.words,
         summary=found.summary(),
         held=found.held,
         tried_after_s=found.tried_after_s,
-        fences=[
-            schemas.FenceProspect(
-                fence=each.fence,
-                applies=not each.why_not,
-                why=each.why_not,
-                covers=None if each.covers is None else each.covers.value,
-                within_s=each.within_s,
-            )
+        fences=tuple(
+            placement.FenceProspect(each.fence, not each.why_not, each.why_not, each.covers, each.within_s)
             for each in found.fences
-        ],
-        machines=[
-            schemas.MachineFate(
-                id=each.id,
-                fate=each.lot.value,
-                to=each.to,
-                why=each.why,
-                verdicts=[schemas.Verdict(**verdict.document()) for verdict in each.verdicts],
+        ),
+        machines=tuple(
+            placement.MachineFate(
+                each.id,
+                each.lot,
+                each.why,
+                each.to,
+                tuple(placement.Verdict(**fields_of(placement.Verdict, verdict)) for verdict in each.verdicts),
             )
             for each in found.machines
-        ],
-        beside=[*found.beside],
-    )
-
-
-def _power(power: Power) -> schemas.Power:
-    return schemas.Power(agent=power.agent, options=dict(power.options), secrets=[*power.secrets])
-
-
-def _amounts(amounts: Amounts) -> schemas.Amounts:
-    return schemas.Amounts(mem=amounts.mem, cpus=amounts.cpus, disk=amounts.disk)
-
-
-def _driver(driver: DriverState) -> schemas.NodeDriver:
-    return schemas.NodeDriver(
-        name=driver.name,
-        available=driver.available,
-        reason=driver.reason,
-        version=driver.version,
-        abilities=list(driver.abilities),
-        image_types=list(driver.image_types),
+        ),
+        beside=found.beside,
     )
